@@ -1,0 +1,1 @@
+//! Messages and client of the admin API.

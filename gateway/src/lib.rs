@@ -1,0 +1,3 @@
+//! Speaks S3; coordinates quorums.
+
+pub mod s3;

@@ -1,0 +1,15 @@
+//! S3's protocol as pure functions: no IO, no clock, no cluster.
+
+pub mod checksum;
+pub mod chunked;
+pub mod condition;
+pub mod error;
+pub mod etag;
+pub mod headers;
+pub mod names;
+pub mod operation;
+pub mod range;
+pub mod route;
+pub mod sigv4;
+pub mod time;
+pub mod xml;

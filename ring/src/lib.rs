@@ -1,0 +1,8 @@
+//! Who holds what, who is alive, what is enough: layout, placement, quorum verdicts and the register, as pure
+//! state machines. No clock, no IO, no randomness, no hash order: all of it is handed in.
+#![no_std]
+extern crate alloc;
+
+pub mod ballot;
+pub mod hlc;
+pub mod id;

@@ -1,0 +1,1 @@
+//! Keeps and repairs: the storage engine, its services and jobs.

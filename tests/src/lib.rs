@@ -1,0 +1,1 @@
+//! The whole cluster under one seed; whole-process fault tests; checkers.

@@ -1,0 +1,3 @@
+//! The words two Ringfort processes exchange, and their bytes.
+
+pub mod id;
