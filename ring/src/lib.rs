@@ -6,3 +6,7 @@ extern crate alloc;
 pub mod ballot;
 pub mod hlc;
 pub mod id;
+pub mod layout;
+pub mod placement;
+pub mod quorum;
+pub mod register;

@@ -1,0 +1,210 @@
+//! The layout: an explicit, versioned table of which disks hold which partition (DESIGN 3).
+//!
+//! Members are small indexes into the disk table, so that a layout of 65,536 partitions stays small. A row's epoch
+//! is the layout version that last changed *that row*.
+
+use crate::id::{ClusterId, DiskId, Epoch, Era, NodeId, PartitionId};
+use crate::quorum::{QuorumRule, Replica};
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Who holds what, in one version.
+///
+/// Invariants, checked by [`Layout::check`]:
+/// - at least one node, one disk, one row; ids are unique; every index points into its table;
+/// - a row's members sit on distinct disks, and there are 1 to [`Layout::MAX_REPLICAS`] of them;
+/// - no row's or member's epoch is above the layout's version, and no member joined after its row's epoch;
+/// - the control set is not empty and names nodes of the table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Layout {
+    /// The cluster that this layout belongs to.
+    pub cluster: ClusterId,
+    /// Raised by `unsafe-recover` only.
+    pub era: Era,
+    /// Rises by one with every change. The first is 1.
+    pub version: u64,
+    /// N, the replicas that a partition is meant to have: 1, 3 or 5.
+    pub replicas: u8,
+    /// The version that last changed the control set.
+    pub control_epoch: Epoch,
+    /// The nodes that decide the layout, by index: 1, 3 or 5.
+    pub control: Vec<u16>,
+    /// The nodes.
+    pub nodes: Vec<NodeEntry>,
+    /// The disks, of all nodes.
+    pub disks: Vec<DiskEntry>,
+    /// One row a partition.
+    pub rows: Vec<Row>,
+}
+
+/// A storage node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// Where its internode listener is reached: `host:port`.
+    pub address: String,
+    /// Its failure domain.
+    pub zone: String,
+}
+
+/// A disk of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DiskEntry {
+    /// Its id.
+    pub id: DiskId,
+    /// Index of its node.
+    pub node: u16,
+    /// Its weight, in bytes.
+    pub capacity_bytes: u64,
+}
+
+/// A partition's line in the layout.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// The layout version that last changed this row.
+    pub epoch: Epoch,
+    /// Who holds the partition.
+    pub members: Members,
+}
+
+/// A row's members, or two sets of them while the partition moves.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Members {
+    /// One set; a quorum is a majority of it.
+    Stable(Vec<Member>),
+    /// The partition moves: a quorum is a majority of each set.
+    Joint {
+        /// The members that are leaving, or staying.
+        old: Vec<Member>,
+        /// The members that will hold the partition.
+        new: Vec<Member>,
+    },
+}
+
+/// A disk in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Index into the layout's disks.
+    pub disk: u16,
+    /// The layout version at which it joined the row. With the disk's id it is the replica's identity.
+    pub joined: Epoch,
+}
+
+/// Why a layout was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayoutError(pub &'static str);
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
+impl Layout {
+    /// The greatest N.
+    pub const MAX_REPLICAS: usize = 5;
+    /// The most partitions that a layout may have.
+    pub const MAX_PARTITIONS: usize = 65_536;
+
+    /// Number of partitions, P. It is fixed when the cluster is made.
+    #[must_use]
+    pub fn partition_count(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The row of a partition; `None` where there is no such partition.
+    #[must_use]
+    pub fn row(&self, partition: PartitionId) -> Option<&Row> {
+        self.rows.get(usize::try_from(partition.0).ok()?)
+    }
+
+    /// The quorum rule of a partition, in its row's epoch.
+    #[must_use]
+    pub fn rule(&self, partition: PartitionId) -> Option<QuorumRule> {
+        let row = self.row(partition)?;
+        Some(match &row.members {
+            Members::Stable(members) => QuorumRule::stable(self.replicas_of(members)),
+            Members::Joint { old, new } => {
+                QuorumRule::joint(self.replicas_of(old), self.replicas_of(new))
+            }
+        })
+    }
+
+    /// The node that a disk belongs to.
+    #[must_use]
+    pub fn node_of(&self, disk: DiskId) -> Option<&NodeEntry> {
+        let entry = self.disks.iter().find(|entry| entry.id == disk)?;
+        self.nodes.get(usize::from(entry.node))
+    }
+
+    fn replicas_of(&self, members: &[Member]) -> Vec<Replica> {
+        members
+            .iter()
+            .filter_map(|member| {
+                let entry = self.disks.get(usize::from(member.disk))?;
+                Some(Replica {
+                    disk: entry.id,
+                    joined: member.joined,
+                })
+            })
+            .collect()
+    }
+
+    /// Checks the invariants.
+    ///
+    /// # Errors
+    /// The first one that does not hold, in words.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        let fail = |what| Err(LayoutError(what));
+        if self.nodes.is_empty() || self.disks.is_empty() || self.rows.is_empty() {
+            return fail("a layout needs a node, a disk and a partition");
+        }
+        if self.rows.len() > Self::MAX_PARTITIONS {
+            return fail("too many partitions");
+        }
+        let node_ids: BTreeSet<_> = self.nodes.iter().map(|node| node.id).collect();
+        let disk_ids: BTreeSet<_> = self.disks.iter().map(|disk| disk.id).collect();
+        if node_ids.len() != self.nodes.len() || disk_ids.len() != self.disks.len() {
+            return fail("a node or disk is listed twice");
+        }
+        let is_node = |index: u16| usize::from(index) < self.nodes.len();
+        if !self.disks.iter().all(|disk| is_node(disk.node)) {
+            return fail("a disk names a node that is not listed");
+        }
+        if self.control.is_empty() || !self.control.iter().all(|index| is_node(*index)) {
+            return fail("the control set is empty or names a node that is not listed");
+        }
+        if self.control_epoch.0 > self.version {
+            return fail("the control set's epoch is above the layout's version");
+        }
+        for row in &self.rows {
+            let sets: &[&Vec<Member>] = match &row.members {
+                Members::Stable(members) => &[members],
+                Members::Joint { old, new } => &[old, new],
+            };
+            if row.epoch.0 > self.version {
+                return fail("a row's epoch is above the layout's version");
+            }
+            for set in sets {
+                let distinct: BTreeSet<_> = set.iter().map(|member| member.disk).collect();
+                if set.is_empty() || set.len() > Self::MAX_REPLICAS || distinct.len() != set.len() {
+                    return fail("a row has no members, too many, or one twice");
+                }
+                for member in *set {
+                    if usize::from(member.disk) >= self.disks.len() || member.joined > row.epoch {
+                        return fail("a member is not listed, or joined after its row's epoch");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
