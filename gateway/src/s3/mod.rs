@@ -4,6 +4,7 @@ pub mod checksum;
 pub mod chunked;
 pub mod condition;
 pub mod error;
+pub mod error_code;
 pub mod etag;
 pub mod headers;
 pub mod names;
