@@ -1,3 +1,4 @@
 //! Speaks S3; coordinates quorums.
 
+pub mod coordinator;
 pub mod s3;
