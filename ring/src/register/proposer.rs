@@ -61,8 +61,11 @@ pub enum Decision {
     AlreadyDone,
     /// A condition fails (412, 404), or there is nothing to do.
     Refuse,
-    /// Make the value chosen, as it is: an identity round.
+    /// Make the value chosen, as it is: an identity round, where it is not known to be chosen.
     Settle,
+    /// Write the value again at this ballot, chosen or not: an identity round that also mends replicas which the
+    /// replay of the original Accept cannot reach any more (DESIGN 4.6).
+    Rewrite,
 }
 
 /// How the operation ended.
@@ -257,7 +260,7 @@ impl<S> Proposer<S> {
             Decision::Refuse if needs_no_write => self.done(Outcome::Refused),
             Decision::Refuse => self.accept(Value::Same, Outcome::Refused),
             Decision::Settle if is_settled => self.done(Outcome::Settled(accepted)),
-            Decision::Settle => {
+            Decision::Settle | Decision::Rewrite => {
                 let outcome = Outcome::Settled(self.ballot);
                 self.accept(Value::Same, outcome)
             }
