@@ -1,1 +1,4 @@
 //! Keeps and repairs: the storage engine, its services and jobs.
+
+pub mod disk;
+pub mod engine;

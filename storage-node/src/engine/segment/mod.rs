@@ -1,0 +1,3 @@
+//! The log: append-only segment files of self-describing records.
+
+pub mod location;
