@@ -178,6 +178,13 @@ impl<S> Proposer<S> {
             return Step::Wait;
         }
         match reply {
+            Ok(promise) if promise.accepted >= self.ballot => {
+                // The replica has accepted past this attempt since it promised (it waited for an fsync, say):
+                // what is built on that cannot be chosen at this lower ballot any more. Start over above it.
+                self.past = self.past.max(promise.accepted).max(promise.floor);
+                let verdict = self.tally.record(from, false);
+                self.after(verdict)
+            }
             Ok(promise) => {
                 let verdict = self.tally.record(from, true);
                 if self.rule.contains(from) {
@@ -233,6 +240,18 @@ impl<S> Proposer<S> {
                 .max()
                 .unwrap_or(Ballot::ZERO),
         })
+    }
+
+    /// The replicas whose promises showed the view's ballot: who has its body.
+    #[must_use]
+    pub fn holders(&self) -> Vec<Replica> {
+        let highest = self.promises.iter().map(|(_, promise)| promise.accepted);
+        let highest = highest.max().unwrap_or(Ballot::ZERO);
+        self.promises
+            .iter()
+            .filter(|(_, promise)| promise.accepted == highest)
+            .map(|(from, _)| *from)
+            .collect()
     }
 
     /// The operation's decision about the view. `since` is what the view's value remembers back to
