@@ -121,9 +121,9 @@ def test_list_buckets_pages_and_filters(s3):
             s3.delete_bucket(Bucket=name)
 
 
-@pytest.mark.parametrize("count", [0, 10001, -1])
-def test_max_buckets_goes_from_1_to_10000(s3, count):
-    assert error_of(s3.list_buckets, MaxBuckets=count) == (400, "InvalidArgument")
+def test_max_buckets_ends_at_10000(s3):
+    """botocore itself refuses what is below 1."""
+    assert error_of(s3.list_buckets, MaxBuckets=10001) == (400, "InvalidArgument")
 
 
 def test_a_made_up_token_of_list_buckets_is_refused(s3):
