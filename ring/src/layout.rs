@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 /// - at least one node, one disk, one row; ids are unique; every index points into its table;
 /// - a row's members sit on distinct disks, and there are 1 to [`Layout::MAX_REPLICAS`] of them;
 /// - no row's or member's epoch is above the layout's version, and no member joined after its row's epoch;
-/// - the control set is not empty and names nodes of the table.
+/// - the version is 1 or more, and N is 1, 3 or 5;
+/// - the control set is 1, 3 or 5 distinct nodes of the table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Layout {
     /// The cluster that this layout belongs to.
@@ -111,6 +112,10 @@ impl core::error::Error for LayoutError {}
 impl Layout {
     /// The greatest N.
     pub const MAX_REPLICAS: usize = 5;
+    /// The most nodes that a layout may have.
+    pub const MAX_NODES: usize = 65_535;
+    /// The most disks that a layout may have.
+    pub const MAX_DISKS: usize = 65_535;
     /// The most partitions that a layout may have.
     pub const MAX_PARTITIONS: usize = 65_536;
 
@@ -170,6 +175,9 @@ impl Layout {
         if self.rows.len() > Self::MAX_PARTITIONS {
             return fail("too many partitions");
         }
+        if self.nodes.len() > Self::MAX_NODES || self.disks.len() > Self::MAX_DISKS {
+            return fail("too many nodes or disks");
+        }
         let node_ids: BTreeSet<_> = self.nodes.iter().map(|node| node.id).collect();
         let disk_ids: BTreeSet<_> = self.disks.iter().map(|disk| disk.id).collect();
         if node_ids.len() != self.nodes.len() || disk_ids.len() != self.disks.len() {
@@ -179,8 +187,15 @@ impl Layout {
         if !self.disks.iter().all(|disk| is_node(disk.node)) {
             return fail("a disk names a node that is not listed");
         }
-        if self.control.is_empty() || !self.control.iter().all(|index| is_node(*index)) {
-            return fail("the control set is empty or names a node that is not listed");
+        let control: BTreeSet<_> = self.control.iter().copied().collect();
+        if control.len() != self.control.len() || !matches!(control.len(), 1 | 3 | 5) {
+            return fail("the control set is not 1, 3 or 5 distinct nodes");
+        }
+        if !control.iter().all(|index| is_node(*index)) {
+            return fail("the control set names a node that is not listed");
+        }
+        if self.version == 0 || !matches!(self.replicas, 1 | 3 | 5) {
+            return fail("the version is 0, or the number of replicas is not 1, 3 or 5");
         }
         if self.control_epoch.0 > self.version {
             return fail("the control set's epoch is above the layout's version");

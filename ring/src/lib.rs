@@ -3,6 +3,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod assign;
 pub mod ballot;
 pub mod hlc;
 pub mod id;
@@ -10,3 +11,4 @@ pub mod layout;
 pub mod placement;
 pub mod quorum;
 pub mod register;
+pub mod topology;

@@ -35,11 +35,11 @@ pub enum Verdict {
 }
 
 impl QuorumRule {
-    /// A majority of one set.
+    /// A majority of one set. A replica that is named twice is one member.
     #[must_use]
     pub fn stable(members: Vec<Replica>) -> Self {
         Self {
-            old: members,
+            old: distinct(members),
             new: None,
         }
     }
@@ -48,8 +48,8 @@ impl QuorumRule {
     #[must_use]
     pub fn joint(old: Vec<Replica>, new: Vec<Replica>) -> Self {
         Self {
-            old,
-            new: Some(new),
+            old: distinct(old),
+            new: Some(distinct(new)),
         }
     }
 
@@ -98,6 +98,16 @@ impl QuorumRule {
     fn halves(&self) -> impl Iterator<Item = &Vec<Replica>> {
         core::iter::once(&self.old).chain(self.new.as_ref())
     }
+}
+
+fn distinct(members: Vec<Replica>) -> Vec<Replica> {
+    let mut kept = Vec::with_capacity(members.len());
+    for replica in members {
+        if !kept.contains(&replica) {
+            kept.push(replica);
+        }
+    }
+    kept
 }
 
 /// The smallest number that any two sets of it, out of `count`, share a member.
