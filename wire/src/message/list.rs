@@ -1,7 +1,7 @@
 //! Listing a bucket, and raising its generation: requests to all of a node's shards at once.
 
 use crate::id::{BucketId, ObjectKey, UploadId};
-use crate::manifest::ChecksumKind;
+use crate::manifest::{ChecksumKind, ObjectHead, OpenUpload};
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::id::{Epoch, Generation, PartitionId, Shard};
 use ringfort_ring::quorum::Replica;
@@ -88,7 +88,11 @@ pub enum ListReply {
     },
 }
 
-/// One entry of a listing.
+/// One entry of a listing. Rows come in the byte order of their keys, a prefix where its witness stands.
+///
+/// Every row that was examined is shown, dead ones too, but for those that a [`ListEntry::Prefix`] before them
+/// stands for: of the rows under a common prefix the dead ones are shown up to the first live one, which is the
+/// witness; what lies behind it is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListEntry {
     /// A row, live or not: a tombstone hides an older live row of another replica.
@@ -155,4 +159,30 @@ pub struct RaiseRequest {
 pub struct RaiseReply {
     /// One for each shard of the request: `None`, it is held; else why not.
     pub refusals: Vec<Option<Refusal>>,
+}
+
+impl From<&ObjectHead> for ObjectSummary {
+    fn from(head: &ObjectHead) -> Self {
+        Self {
+            modified_ms: head.modified_ms,
+            size: head.size,
+            etag: head.etag.clone(),
+            checksums: head
+                .checksums
+                .iter()
+                .map(|checksum| (checksum.algorithm, checksum.is_composite))
+                .collect(),
+        }
+    }
+}
+
+impl From<&OpenUpload> for UploadSummary {
+    fn from(upload: &OpenUpload) -> Self {
+        Self {
+            id: upload.id,
+            initiated_ms: upload.initiated_ms,
+            initiator: upload.initiator.clone(),
+            checksum: upload.checksum,
+        }
+    }
 }

@@ -1,0 +1,224 @@
+//! One chunk: on a majority of its partition's replicas before it counts, and read from any of them.
+
+use super::{Coordinator, ReadError, WriteError};
+use bytes::Bytes;
+use ringfort_ring::quorum::{Tally, Verdict};
+use ringfort_ring::register::acceptor::Reason;
+use ringfort_wire::error::{CallError, NodeErrorCode};
+use ringfort_wire::manifest::{ChunkOwner, ChunkRef};
+use ringfort_wire::message::{
+    DeleteChunksRequest, FetchChunkReply, FetchChunkRequest, StoreChunkReply, StoreChunkRequest,
+};
+use ringfort_wire::transport::Lane;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+impl Coordinator {
+    /// Stores a chunk on a majority of its replicas (of each half, while its partition moves).
+    ///
+    /// # Errors
+    /// Where no majority took it within the operation's time. Replicas may then hold it: delete it.
+    pub(super) async fn store_chunk(
+        &self,
+        chunk: ChunkRef,
+        data: Bytes,
+        owner: &ChunkOwner,
+    ) -> Result<(), WriteError> {
+        let deadline = Instant::now() + self.inner.options.operation_timeout;
+        let mut why = "no majority answered in time".to_owned();
+        let mut attempt: u32 = 0;
+        loop {
+            let place = self
+                .view()
+                .and_then(|view| view.place_chunk(chunk.id))
+                .ok_or_else(|| {
+                    WriteError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
+                })?;
+            let targets = place.targets();
+            let mut answers = self.fan_out(Lane::Chunks, &targets, |to| {
+                let request = StoreChunkRequest {
+                    to,
+                    partition: place.partition,
+                    epoch: place.epoch,
+                    chunk,
+                    owner: owner.clone(),
+                };
+                (request, data.clone())
+            });
+            let mut tally = Tally::new(place.rule.clone());
+            let mut errors = Vec::new();
+            let mut full = 0;
+            let mut is_stale = false;
+            while let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await {
+                let is_stored = match reply {
+                    Ok((StoreChunkReply::Stored, _)) => true,
+                    Ok((StoreChunkReply::Refused(refusal), _)) => {
+                        is_stale |= refusal.reason == Reason::Epoch;
+                        false
+                    }
+                    Err(error) => {
+                        if matches!(&error, CallError::Refused(node) if node.code == NodeErrorCode::Full)
+                        {
+                            full += 1;
+                        }
+                        errors.push(error.to_string());
+                        false
+                    }
+                };
+                match tally.record(from, is_stored) {
+                    Verdict::Reached => return Ok(()),
+                    Verdict::Impossible => break,
+                    Verdict::Pending => {}
+                }
+            }
+            if full > targets.len() / 2 {
+                return Err(WriteError::Full);
+            }
+            if !errors.is_empty() {
+                why = errors.join("; ");
+            }
+            if is_stale {
+                self.await_newer_layout(&place.view).await;
+            }
+            attempt += 1;
+            let wait_ms = 20 * u64::from(attempt.min(10)) + self.environment().random_below(50);
+            let wait = Duration::from_millis(wait_ms);
+            if Instant::now() + wait >= deadline {
+                return Err(WriteError::NotEnoughReplicas(why));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Reads a range of a chunk: from one replica, from the next where that fails. A whole chunk is verified
+    /// against its digest here; a range was verified by the node against the disk's checksums, and by the frame's.
+    pub(super) async fn fetch_chunk(
+        &self,
+        chunk: ChunkRef,
+        range: Range<u32>,
+    ) -> Result<Bytes, ReadError> {
+        let mut errors: Vec<String> = Vec::new();
+        let mut is_missing_everywhere = true;
+        for attempt in 0..3_u64 {
+            let place = self
+                .view()
+                .and_then(|view| view.place_chunk(chunk.id))
+                .ok_or_else(|| {
+                    ReadError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
+                })?;
+            let mut targets = place.targets();
+            let start = usize::try_from(self.environment().random_below(64)).unwrap_or(0);
+            let count = targets.len().max(1);
+            targets.rotate_left(start % count);
+            targets.sort_by_key(|(_, node)| self.inner.health.is_suspect(*node));
+            for (to, node) in targets {
+                let request = FetchChunkRequest {
+                    to,
+                    partition: place.partition,
+                    epoch: place.epoch,
+                    id: chunk.id,
+                    from: range.start,
+                    len: range.end - range.start,
+                };
+                match self.call(node, Lane::Chunks, request, Bytes::new()).await {
+                    Ok((FetchChunkReply::Found, data)) => {
+                        match self.verified(chunk, &range, data).await {
+                            Some(data) => return Ok(data),
+                            None => {
+                                is_missing_everywhere = false;
+                                warn!(chunk = %chunk.id, %node, "a replica sent a chunk of another digest");
+                                errors.push(format!("{node}: another digest"));
+                            }
+                        }
+                    }
+                    Ok((FetchChunkReply::Missing, _)) => errors.push(format!("{node}: missing")),
+                    Ok((FetchChunkReply::Refused(refusal), _)) => {
+                        is_missing_everywhere = false;
+                        errors.push(format!("{node}: refused, {:?}", refusal.reason));
+                    }
+                    Err(error) => {
+                        is_missing_everywhere = false;
+                        errors.push(format!("{node}: {error}"));
+                    }
+                }
+            }
+            if is_missing_everywhere {
+                break;
+            }
+            let wait_ms = 50 * (attempt + 1) + self.environment().random_below(50);
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+        let why = format!("chunk {}: {}", chunk.id, errors.join("; "));
+        if is_missing_everywhere {
+            Err(ReadError::Corrupt(why))
+        } else {
+            Err(ReadError::NotEnoughReplicas(why))
+        }
+    }
+
+    async fn verified(&self, chunk: ChunkRef, range: &Range<u32>, data: Bytes) -> Option<Bytes> {
+        let wanted = usize::try_from(range.end - range.start).ok()?;
+        if data.len() != wanted {
+            return None;
+        }
+        if range.start != 0 || range.end != chunk.len {
+            return Some(data);
+        }
+        (digest(data.clone()).await == chunk.blake3).then_some(data)
+    }
+
+    /// Deletes chunks from all their replicas after `grace`. Fire and forget: what is missed is garbage that names
+    /// its owner, and is found by that.
+    pub fn delete_chunks(&self, chunks: Vec<ChunkRef>, grace: Duration) {
+        if chunks.is_empty() {
+            return;
+        }
+        let Some(view) = self.view() else { return };
+        let mut by_node: HashMap<_, Vec<_>> = HashMap::new();
+        for chunk in chunks {
+            let Some(place) = view.place_chunk(chunk.id) else {
+                continue;
+            };
+            for (replica, node) in place.targets() {
+                let entry = (replica, place.partition, chunk.id);
+                by_node.entry(node).or_default().push(entry);
+            }
+        }
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        for (node, chunks) in by_node {
+            let coordinator = self.clone();
+            tokio::spawn(async move {
+                for batch in chunks.chunks(10_000) {
+                    let request = DeleteChunksRequest {
+                        grace_ms,
+                        chunks: batch.to_vec(),
+                    };
+                    let reply = coordinator
+                        .call(node, Lane::Repair, request, Bytes::new())
+                        .await;
+                    if let Err(error) = reply {
+                        warn!(%node, %error, count = batch.len(), "chunks were not deleted; they are garbage until they are collected");
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// BLAKE3 of a chunk; large ones off the async threads.
+pub(super) async fn digest(data: Bytes) -> [u8; 32] {
+    if data.len() <= 64 * 1024 {
+        return *blake3::hash(&data).as_bytes();
+    }
+    let hashed = tokio::task::spawn_blocking({
+        let data = data.clone();
+        move || *blake3::hash(&data).as_bytes()
+    });
+    // The pool is gone only while the process ends.
+    hashed
+        .await
+        .unwrap_or_else(|_| *blake3::hash(&data).as_bytes())
+}

@@ -1,0 +1,51 @@
+//! Sends one request to many replicas and hands the answers on as they come.
+//!
+//! Every call is a task of its own that runs to its end: an answer is enough at a majority, but the rest of the
+//! replicas are not to miss the write because the client has its answer.
+
+use super::Coordinator;
+use bytes::Bytes;
+use ringfort_ring::id::NodeId;
+use ringfort_ring::quorum::Replica;
+use ringfort_wire::error::CallError;
+use ringfort_wire::message::Call;
+use ringfort_wire::transport::Lane;
+use tokio::sync::mpsc;
+
+/// A replica's answer, with its payload.
+pub(super) type Answer<R> = (Replica, Result<(R, Bytes), CallError>);
+
+/// The answers to come.
+pub(super) struct Answers<R> {
+    receiver: mpsc::UnboundedReceiver<Answer<R>>,
+}
+
+impl<R> Answers<R> {
+    /// The next answer; `None` when all have answered. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Option<Answer<R>> {
+        self.receiver.recv().await
+    }
+}
+
+impl Coordinator {
+    /// Sends `request(replica)` to every target.
+    pub(super) fn fan_out<C: Call>(
+        &self,
+        lane: Lane,
+        targets: &[(Replica, NodeId)],
+        mut request: impl FnMut(Replica) -> (C, Bytes),
+    ) -> Answers<C::Reply> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        for (replica, node) in targets {
+            let (replica, node) = (*replica, *node);
+            let (request, payload) = request(replica);
+            let (coordinator, sender) = (self.clone(), sender.clone());
+            tokio::spawn(async move {
+                let reply = coordinator.call(node, lane, request, payload).await;
+                // Nobody waits any more once a majority has answered.
+                let _ = sender.send((replica, reply));
+            });
+        }
+        Answers { receiver }
+    }
+}

@@ -1,0 +1,156 @@
+//! Which nodes answer, as this gateway sees it: to ask the quick ones first, and to know whether it is ready.
+//!
+//! Nothing here decides what is true: a suspect node's answer counts like any other's.
+
+use super::Coordinator;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use ringfort_ring::id::{DiskId, NodeId, PartitionId};
+use ringfort_wire::error::CallError;
+use ringfort_wire::message::{PingReply, PingRequest};
+use ringfort_wire::transport::Lane;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a node that failed to answer is asked last.
+const SUSPECT: Duration = Duration::from_secs(2);
+/// How often nodes are asked whether they are there.
+const PING_EVERY: Duration = Duration::from_millis(500);
+
+/// Whether requests can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether every partition has a majority of replicas that serve.
+    pub is_ready: bool,
+    /// A sentence that says why not, or that all is well.
+    pub reason: String,
+}
+
+#[derive(Default)]
+pub(super) struct Health {
+    failed: Mutex<HashMap<NodeId, Instant>>,
+    readiness: Mutex<Option<Readiness>>,
+}
+
+impl Health {
+    /// Notes how a call went.
+    pub(super) fn note<T>(&self, node: NodeId, reply: &Result<T, CallError>) {
+        match reply {
+            Ok(_) | Err(CallError::Refused(_)) => {
+                let mut failed = self.failed.lock();
+                if !failed.is_empty() {
+                    failed.remove(&node);
+                }
+            }
+            Err(CallError::Unreachable(_) | CallError::TimedOut) => {
+                self.failed.lock().insert(node, Instant::now());
+            }
+        }
+    }
+
+    /// Whether the node failed to answer a moment ago.
+    pub(super) fn is_suspect(&self, node: NodeId) -> bool {
+        let failed = self.failed.lock();
+        failed.get(&node).is_some_and(|at| at.elapsed() < SUSPECT)
+    }
+}
+
+impl Coordinator {
+    /// Whether requests can be served, as the last round of pings saw it.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let known = self.inner.health.readiness.lock().clone();
+        known.unwrap_or_else(|| Readiness {
+            is_ready: false,
+            reason: "starting: the nodes have not been asked yet".to_owned(),
+        })
+    }
+
+    /// Asks the nodes every half second whether they serve, until `shutdown` turns true.
+    pub async fn watch_nodes(&self, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let readiness = self.ask_nodes().await;
+            *self.inner.health.readiness.lock() = Some(readiness);
+            tokio::select! {
+                () = tokio::time::sleep(PING_EVERY) => {}
+                changed = shutdown.wait_for(|stop| *stop) => {
+                    // A dropped sender is the end of the process too.
+                    let _ = changed;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn ask_nodes(&self) -> Readiness {
+        let Some(view) = self.view() else {
+            return Readiness {
+                is_ready: false,
+                reason: "the cluster has not formed yet: not all expected nodes have joined"
+                    .to_owned(),
+            };
+        };
+        let pings = view.layout.nodes.iter().map(|node| async move {
+            let call = self.call(node.id, Lane::Metadata, PingRequest {}, Bytes::new());
+            // A node that needs longer than this is no use to a load balancer's decision.
+            let reply = tokio::time::timeout(Duration::from_secs(1), call).await;
+            if reply.is_err() {
+                self.inner
+                    .health
+                    .note::<()>(node.id, &Err(CallError::TimedOut));
+            }
+            match reply {
+                Ok(Ok((reply, _))) => (node, Some(reply)),
+                Ok(Err(_)) | Err(_) => (node, None),
+            }
+        });
+        let replies = futures_util::future::join_all(pings).await;
+        if replies
+            .iter()
+            .flat_map(|(_, reply)| reply)
+            .any(|reply: &PingReply| reply.layout_version > view.layout.version)
+        {
+            self.inner.layout_wanted.notify_one();
+        }
+        let serving: HashSet<DiskId> = replies
+            .iter()
+            .flat_map(|(_, reply)| reply)
+            .filter(|reply| reply.horizon_wait_ms == 0)
+            .flat_map(|reply| reply.serving.iter().copied())
+            .collect();
+        let lacking = (0..view.layout.partition_count())
+            .filter(|partition| {
+                view.layout
+                    .rule(PartitionId(*partition))
+                    .is_none_or(|rule| !rule.holds(|replica| serving.contains(&replica.disk)))
+            })
+            .count();
+        if lacking == 0 {
+            return Readiness {
+                is_ready: true,
+                reason: "every partition has a quorum".to_owned(),
+            };
+        }
+        let silent: Vec<_> = replies
+            .iter()
+            .filter(|(_, reply)| reply.is_none())
+            .map(|(node, _)| node.name.as_str())
+            .collect();
+        let wait_ms = replies
+            .iter()
+            .flat_map(|(_, reply)| reply)
+            .map(|reply| reply.horizon_wait_ms)
+            .max()
+            .unwrap_or(0);
+        Readiness {
+            is_ready: false,
+            reason: format!(
+                "{lacking} of {} partitions lack a quorum; nodes that do not answer: [{}]; longest wait after a restart: {wait_ms} ms",
+                view.layout.partition_count(),
+                silent.join(", "),
+            ),
+        }
+    }
+}

@@ -1,0 +1,598 @@
+//! One operation on one register: Prepare, decide, Accept, and again until there is an answer (DESIGN 4.3, 4.8).
+//!
+//! The rules about what may be answered are `ring`'s proposer's; this is its driver.
+
+use super::fanout::Answers;
+use super::view::Place;
+use super::{
+    BucketRef, Change, Coordinator, InlineBody, OperationContext, Proposed, ReadError,
+    RegisterState, Seen, WriteError,
+};
+use bytes::Bytes;
+use ringfort_ring::ballot::Ballot;
+use ringfort_ring::hlc::Timestamp;
+use ringfort_ring::quorum::Replica;
+use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
+use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
+use ringfort_ring::register::proposer::{Decision, Outcome, Promise, Proposer, Step, Value};
+use ringfort_wire::error::{CallError, NodeErrorCode};
+use ringfort_wire::id::RowKey;
+use ringfort_wire::message::{
+    AcceptReply, AcceptRequest, PrepareReply, PrepareRequest, ReadReply, ReadRequest,
+};
+use ringfort_wire::transport::Lane;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// A value on its way: the encoded state and the inline body.
+struct Encoded {
+    state: Bytes,
+    body: Bytes,
+}
+
+/// What the operation's closure made of the view, kept until the Accept has been judged.
+enum Pending<S, R> {
+    Nothing,
+    Write { state: S, replaced: Option<S> },
+    AlreadyDone { record: OperationRecord, state: S },
+    Refuse(R),
+}
+
+/// Why an attempt ended without an outcome.
+struct Setback {
+    past: Ballot,
+    why: Option<Refusal>,
+    is_full: bool,
+    reached: String,
+}
+
+impl Coordinator {
+    /// Runs `decide` inside a round on the register and writes what it says, with retries until the deadline.
+    ///
+    /// `decide` is called once an attempt, with the value that a majority's promises showed.
+    ///
+    /// # Errors
+    /// [`WriteError::OutcomeUnknown`] where an Accept has left and its fate cannot be told; every other variant
+    /// says that nothing was, or will be, written.
+    pub async fn propose<S, R, F>(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        operation: &OperationContext,
+        mut decide: F,
+    ) -> Result<Proposed<S, R>, WriteError>
+    where
+        S: RegisterState,
+        R: Send,
+        F: FnMut(Seen<'_, S>) -> Change<S, R> + Send,
+    {
+        let turn = timeout_at(operation.deadline, self.inner.queue.turn(row)).await;
+        let Ok(_turn) = turn else {
+            return Err(WriteError::Conflict);
+        };
+        let mut round = Round::begin(self, bucket, row, operation)?;
+        let mut attempt: u32 = 0;
+        loop {
+            let setback = match round.attempt(&mut decide).await {
+                Ok(done) => return done,
+                Err(setback) => setback,
+            };
+            attempt += 1;
+            if let Some(error) = round.after(setback, attempt).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes the highest value of the register chosen, and, where `must_write`, writes it anew even if it is.
+    ///
+    /// # Errors
+    /// As [`Coordinator::propose`]; an identity write that is not known to have been applied is harmless, and is
+    /// reported as [`WriteError::NotEnoughReplicas`].
+    pub(super) async fn settle<S: RegisterState>(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        must_write: bool,
+    ) -> Result<(), WriteError> {
+        let operation = self.operation(None);
+        let turn = timeout_at(operation.deadline, self.inner.queue.turn(row)).await;
+        let Ok(_turn) = turn else {
+            return Err(WriteError::Conflict);
+        };
+        let mut round: Round<'_, S, ()> = Round::begin(self, bucket, row, &operation)?;
+        round.identity = Some(if must_write {
+            Decision::Rewrite
+        } else {
+            Decision::Settle
+        });
+        let mut attempt: u32 = 0;
+        loop {
+            let never = |_: Seen<'_, S>| Change::Refuse(());
+            match round.attempt(never).await {
+                Ok(done) => return done.map(|_| ()),
+                Err(setback) => {
+                    attempt += 1;
+                    if let Some(error) = round.after(setback, attempt).await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Round<'a, S, R> {
+    coordinator: &'a Coordinator,
+    bucket: BucketRef,
+    row: &'a RowKey,
+    operation: &'a OperationContext,
+    place: Place,
+    proposer: Proposer<Bytes>,
+    /// Set for identity rounds, which have no operation of their own.
+    identity: Option<Decision>,
+    pending: Pending<S, R>,
+    shown: Option<Shown>,
+}
+
+/// What the promises showed, as an identity write needs it.
+#[derive(Clone)]
+struct Shown {
+    accepted: Ballot,
+    state: Option<Bytes>,
+    floor: Ballot,
+    holders: Vec<Replica>,
+}
+
+impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
+    fn begin(
+        coordinator: &'a Coordinator,
+        bucket: BucketRef,
+        row: &'a RowKey,
+        operation: &'a OperationContext,
+    ) -> Result<Self, WriteError> {
+        let place = coordinator
+            .view()
+            .and_then(|view| view.place_row(bucket, row))
+            .ok_or_else(|| {
+                WriteError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
+            })?;
+        Ok(Self {
+            coordinator,
+            bucket,
+            row,
+            operation,
+            proposer: Proposer::new(place.rule.clone()),
+            place,
+            identity: None,
+            pending: Pending::Nothing,
+            shown: None,
+        })
+    }
+
+    fn claim(&self, is_new_value: bool) -> Claim {
+        Claim {
+            epoch: self.place.epoch,
+            generation: self.bucket.generation,
+            ballot: self.proposer.ballot(),
+            born: is_new_value.then_some(self.operation.id.born),
+        }
+    }
+
+    /// When the attempt is given up: an attempt never takes the whole of the operation's time.
+    fn attempt_deadline(&self) -> Instant {
+        let call = self.coordinator.inner.options.call_timeout;
+        self.operation.deadline.min(Instant::now() + call)
+    }
+
+    async fn attempt(
+        &mut self,
+        mut decide: impl FnMut(Seen<'_, S>) -> Change<S, R> + Send,
+    ) -> Result<Result<Proposed<S, R>, WriteError>, Setback> {
+        self.pending = Pending::Nothing;
+        let ballot = self.coordinator.fresh_ballot();
+        self.proposer.start_in(self.place.rule.clone(), ballot);
+        let mut reached = Reached::default();
+        match self.prepare(&mut reached).await {
+            Step::Decide => {}
+            step => return Err(setback(step, &reached)),
+        }
+        let chosen = match self.decide(&mut decide) {
+            Ok(chosen) => chosen,
+            Err(error) => return Ok(Err(error)),
+        };
+        let step = match chosen {
+            (Step::SendAccept(value), encoded) => {
+                let encoded = match (value, encoded) {
+                    (Value::New, Some(encoded)) => self.complete(encoded).await,
+                    _ => self.same_again().await,
+                };
+                match encoded {
+                    Some(encoded) => self.accept(value, encoded, &mut reached).await,
+                    // No Accept of this attempt has left. Where the proposer noted one, it errs on the safe side.
+                    None => self.proposer.abandon(),
+                }
+            }
+            (step, _) => step,
+        };
+        match step {
+            Step::Done(outcome) => Ok(self.finish(outcome)),
+            step => Err(setback(step, &reached)),
+        }
+    }
+
+    async fn prepare(&mut self, reached: &mut Reached) -> Step {
+        let claim = self.claim(self.identity.is_none());
+        let (partition, key) = (self.place.partition, self.row.clone());
+        let targets = self.place.targets();
+        let mut answers = self.coordinator.fan_out(Lane::Metadata, &targets, |to| {
+            let key = key.clone();
+            let request = PrepareRequest {
+                to,
+                partition,
+                key,
+                claim,
+            };
+            (request, Bytes::new())
+        });
+        let deadline = self.attempt_deadline();
+        loop {
+            let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await else {
+                return self.proposer.abandon();
+            };
+            let step = match reply {
+                Ok((reply, _)) => match reply {
+                    PrepareReply::Promised {
+                        accepted,
+                        state,
+                        floor,
+                    } => self.proposer.on_promise(
+                        from,
+                        Ok(Promise {
+                            accepted,
+                            state,
+                            floor,
+                        }),
+                    ),
+                    PrepareReply::Refused(refusal) => self.proposer.on_promise(from, Err(refusal)),
+                },
+                Err(error) => {
+                    reached.note(&error);
+                    self.proposer.on_unreachable(from)
+                }
+            };
+            if step != Step::Wait {
+                return step;
+            }
+        }
+    }
+
+    /// Judges the view. The encoded value is given for a new value only.
+    #[allow(clippy::type_complexity, reason = "read in one place only")]
+    fn decide(
+        &mut self,
+        decide: &mut impl FnMut(Seen<'_, S>) -> Change<S, R>,
+    ) -> Result<(Step, Option<(S, InlineBody)>), WriteError> {
+        let Some(view) = self.proposer.view() else {
+            return Ok((self.proposer.abandon(), None));
+        };
+        let floor = view.floor;
+        let accepted = view.accepted;
+        self.shown = Some(Shown {
+            accepted,
+            state: view.state.cloned(),
+            floor,
+            holders: self.proposer.holders(),
+        });
+        let state = match view.state.map(|bytes| S::decode_state(bytes)).transpose() {
+            Ok(state) => state,
+            Err(error) => return Err(WriteError::Corrupt(error.to_string())),
+        };
+        let empty = RecentOperations::after_empty(floor);
+        let operations = state.as_ref().map_or(&empty, RegisterState::operations);
+        let since = operations.since();
+        if let Some(identity) = self.identity {
+            return Ok((self.proposer.decide(identity, since), None));
+        }
+        let own = operations.find(self.operation.id.id);
+        let earlier = self
+            .operation
+            .invocation
+            .and_then(|invocation| operations.find_invocation(invocation));
+        if let (Some(record), Some(value)) = (own.or(earlier).cloned(), state.clone()) {
+            self.pending = Pending::AlreadyDone {
+                record,
+                state: value,
+            };
+            return Ok((self.proposer.decide(Decision::AlreadyDone, since), None));
+        }
+        let ballot = self.proposer.ballot();
+        let change = decide(Seen {
+            state: state.as_ref(),
+            ballot,
+            accepted,
+        });
+        match change {
+            Change::Refuse(answer) => {
+                self.pending = Pending::Refuse(answer);
+                Ok((self.proposer.decide(Decision::Refuse, since), None))
+            }
+            Change::Write {
+                state: mut next,
+                body,
+                answer,
+            } => {
+                let mut remembered = operations.clone();
+                remembered.push(OperationRecord {
+                    id: self.operation.id.id,
+                    invocation: self.operation.invocation,
+                    ballot,
+                    answer,
+                });
+                *next.operations_mut() = remembered;
+                self.pending = Pending::Write {
+                    state: next.clone(),
+                    replaced: state,
+                };
+                let step = self.proposer.decide(Decision::Write, since);
+                Ok((step, Some((next, body))))
+            }
+        }
+    }
+
+    /// The new value with its body; `None` where a body to be kept is not to be had.
+    async fn complete(&self, (state, body): (S, InlineBody)) -> Option<Encoded> {
+        let body = match body {
+            InlineBody::None => Bytes::new(),
+            InlineBody::New(body) => body,
+            InlineBody::Keep => {
+                let Pending::Write {
+                    replaced: Some(seen),
+                    ..
+                } = &self.pending
+                else {
+                    return None;
+                };
+                self.body_of_view(seen.inline_len()).await?
+            }
+        };
+        Some(Encoded {
+            state: state.encode_state(),
+            body,
+        })
+    }
+
+    /// The value of the view, unchanged; over the empty register an empty state, which is a tombstone.
+    async fn same_again(&self) -> Option<Encoded> {
+        let shown = self.shown.clone()?;
+        let Some(bytes) = shown.state else {
+            let mut state = S::default();
+            *state.operations_mut() = RecentOperations::after_empty(shown.floor);
+            return Some(Encoded {
+                state: state.encode_state(),
+                body: Bytes::new(),
+            });
+        };
+        let state = S::decode_state(&bytes).ok()?;
+        let body = self.body_of_view(state.inline_len()).await?;
+        Some(Encoded { state: bytes, body })
+    }
+
+    /// Fetches the inline body that belongs to the view's value from a replica that showed it.
+    async fn body_of_view(&self, len: u64) -> Option<Bytes> {
+        if len == 0 {
+            return Some(Bytes::new());
+        }
+        let shown = self.shown.clone()?;
+        for holder in shown.holders {
+            let node = self.place.view.node(holder)?;
+            let request = ReadRequest {
+                to: holder,
+                partition: self.place.partition,
+                epoch: self.place.epoch,
+                generation: self.bucket.generation,
+                key: self.row.clone(),
+                wants_body: true,
+            };
+            let reply = self
+                .coordinator
+                .call(node, Lane::Metadata, request, Bytes::new())
+                .await;
+            match reply {
+                Ok((ReadReply::Row { accepted, .. }, body))
+                    if accepted == shown.accepted
+                        && u64::try_from(body.len()).is_ok_and(|got| got == len) =>
+                {
+                    return Some(body);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    async fn accept(&mut self, value: Value, encoded: Encoded, reached: &mut Reached) -> Step {
+        let claim = self.claim(value == Value::New);
+        let (partition, key) = (self.place.partition, self.row.clone());
+        let targets = self.place.targets();
+        let mut answers: Answers<AcceptReply> =
+            self.coordinator.fan_out(Lane::Metadata, &targets, |to| {
+                let request = AcceptRequest {
+                    to,
+                    partition,
+                    key: key.clone(),
+                    claim,
+                    state: encoded.state.clone(),
+                };
+                (request, encoded.body.clone())
+            });
+        let deadline = self.attempt_deadline();
+        loop {
+            let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await else {
+                return self.proposer.abandon();
+            };
+            let step = match reply {
+                Ok((AcceptReply::Accepted, _)) => self.proposer.on_accepted(from, Ok(())),
+                Ok((AcceptReply::Refused(refusal), _)) => {
+                    self.proposer.on_accepted(from, Err(refusal))
+                }
+                Err(error) => {
+                    reached.note(&error);
+                    self.proposer.on_unreachable(from)
+                }
+            };
+            if step != Step::Wait {
+                return step;
+            }
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Result<Proposed<S, R>, WriteError> {
+        let pending = std::mem::replace(&mut self.pending, Pending::Nothing);
+        match (outcome, pending) {
+            (Outcome::Written(ballot), Pending::Write { state, replaced }) => {
+                Ok(Proposed::Written {
+                    ballot,
+                    state,
+                    replaced,
+                })
+            }
+            (Outcome::AlreadyDone, Pending::AlreadyDone { record, state }) => {
+                Ok(Proposed::AlreadyDone { record, state })
+            }
+            (Outcome::Refused, Pending::Refuse(answer)) => Ok(Proposed::Refused(answer)),
+            // An identity round has no answer of its own; its caller looks at nothing but success.
+            (Outcome::Settled(ballot), _) => Ok(Proposed::Written {
+                ballot,
+                state: S::default(),
+                replaced: None,
+            }),
+            (_, _) => Err(WriteError::OutcomeUnknown(
+                "an earlier attempt may have been applied and was forgotten".to_owned(),
+            )),
+        }
+    }
+
+    /// What a setback means: an error to return, or another attempt after a wait.
+    async fn after(&mut self, setback: Setback, attempt: u32) -> Option<WriteError> {
+        let environment = self.coordinator.environment();
+        environment.observe(setback.past.time);
+        let has_left = self.proposer.first_accept().is_some();
+        if let Some(refusal) = setback.why {
+            match refusal.reason {
+                Reason::Generation if has_left => {
+                    return Some(WriteError::OutcomeUnknown(
+                        "the bucket has changed".to_owned(),
+                    ));
+                }
+                Reason::Generation => return Some(WriteError::BucketChanged),
+                Reason::Bound => {
+                    return Some(if has_left {
+                        WriteError::OutcomeUnknown("the operation is too old".to_owned())
+                    } else {
+                        WriteError::Conflict
+                    });
+                }
+                Reason::Epoch => {
+                    self.coordinator.await_newer_layout(&self.place.view).await;
+                    if let Some(place) = self
+                        .coordinator
+                        .view()
+                        .and_then(|view| view.place_row(self.bucket, self.row))
+                    {
+                        self.place = place;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if setback.is_full && !has_left {
+            return Some(WriteError::Full);
+        }
+        let wait = self.backoff(setback.why, attempt);
+        if Instant::now() + wait >= self.operation.deadline {
+            return Some(self.give_up(&setback));
+        }
+        tokio::time::sleep(wait).await;
+        None
+    }
+
+    fn give_up(&mut self, setback: &Setback) -> WriteError {
+        match self.proposer.give_up() {
+            Ok(_) => WriteError::OutcomeUnknown(setback.reached.clone()),
+            Err(_)
+                if setback
+                    .why
+                    .is_some_and(|why| why.reason == Reason::Promised) =>
+            {
+                WriteError::Conflict
+            }
+            Err(_) => WriteError::NotEnoughReplicas(setback.reached.clone()),
+        }
+    }
+
+    /// Jittered and growing, and never shorter than a clock needs that stands too far ahead.
+    fn backoff(&self, why: Option<Refusal>, attempt: u32) -> Duration {
+        let environment = self.coordinator.environment();
+        let ceiling_ms = 5_u64 << attempt.min(6);
+        let jitter = environment.random_below(ceiling_ms) + 1;
+        let ahead_ms = why
+            .filter(|why| why.reason == Reason::ClockAhead)
+            .map_or(0, |why| {
+                let ours: Timestamp = self.proposer.ballot().time;
+                // The bound itself is the node's setting; half a second is its default.
+                ours.ms()
+                    .saturating_sub(why.clock_ms.saturating_add(500))
+                    .min(2_000)
+            });
+        Duration::from_millis(jitter + ahead_ms)
+    }
+}
+
+/// What kept replicas from answering, for the error's sentence.
+#[derive(Default)]
+struct Reached {
+    is_full: bool,
+    errors: Vec<String>,
+}
+
+impl Reached {
+    fn note(&mut self, error: &CallError) {
+        if let CallError::Refused(node) = error
+            && node.code == NodeErrorCode::Full
+        {
+            self.is_full = true;
+        }
+        if self.errors.len() < 5 {
+            self.errors.push(error.to_string());
+        }
+    }
+}
+
+fn setback(step: Step, reached: &Reached) -> Setback {
+    let (past, why) = match step {
+        Step::Retry { past, why } => (past, why),
+        // No other step ends an attempt without an outcome.
+        Step::Wait | Step::Decide | Step::SendAccept(_) | Step::Done(_) => (Ballot::ZERO, None),
+    };
+    Setback {
+        past,
+        why,
+        is_full: reached.is_full,
+        reached: if reached.errors.is_empty() {
+            "no majority answered in time".to_owned()
+        } else {
+            reached.errors.join("; ")
+        },
+    }
+}
+
+impl From<WriteError> for ReadError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::BucketChanged => Self::BucketChanged,
+            WriteError::Corrupt(why) => Self::Corrupt(why),
+            other => Self::NotEnoughReplicas(other.to_string()),
+        }
+    }
+}
