@@ -5,6 +5,7 @@
 //! permission check and the read see the same result.
 
 use super::error::{ErrorCode, S3Error};
+use super::headers::MetadataDirective;
 use super::names::{self, BucketName, VersionId};
 use http::HeaderMap;
 use ringfort_wire::id::ObjectKey;
@@ -53,6 +54,23 @@ impl CopySource {
             key: names::object_key(key.to_owned())?,
             version,
         })
+    }
+
+    /// Refuses a copy of an object onto itself that changes nothing.
+    pub fn refuse_onto_itself(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        directive: MetadataDirective,
+    ) -> Result<(), S3Error> {
+        if directive == MetadataDirective::Copy && self.bucket == *bucket && self.key == *key {
+            return Err(S3Error::with_message(
+                ErrorCode::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                 object's metadata, storage class, website redirect location or encryption attributes.",
+            ));
+        }
+        Ok(())
     }
 
     /// The source that the headers name. `None` where the request is no copy; an empty or repeated header is refused,
@@ -162,5 +180,25 @@ mod tests {
             (source.key.as_str(), source.version),
             ("k?a", Some(VersionId::Null))
         );
+    }
+
+    #[test]
+    fn row_123_a_copy_onto_itself_must_change_something() {
+        let source = CopySource::parse("bucket/a").unwrap();
+        let (bucket, key) = (source.bucket.clone(), source.key.clone());
+        let check = |bucket: &BucketName, key: &ObjectKey, directive| {
+            source
+                .refuse_onto_itself(bucket, key, directive)
+                .map_err(|e| e.code)
+        };
+        let other_bucket = BucketName::parse("other").unwrap();
+        let other_key = ObjectKey::parse("a/").unwrap();
+        assert_eq!(
+            check(&bucket, &key, MetadataDirective::Copy),
+            Err(ErrorCode::InvalidRequest)
+        );
+        assert_eq!(check(&bucket, &key, MetadataDirective::Replace), Ok(()));
+        assert_eq!(check(&other_bucket, &key, MetadataDirective::Copy), Ok(()));
+        assert_eq!(check(&bucket, &other_key, MetadataDirective::Copy), Ok(()));
     }
 }

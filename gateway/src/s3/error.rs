@@ -152,7 +152,7 @@ mod tests {
         let xml = S3Error::new(ErrorCode::NoSuchKey).to_xml(hostile, hostile, hostile);
         assert_well_formed(&xml);
         assert!(!xml.contains("<script"));
-        assert!(xml.chars().all(|c| escape::is_xml_char(c)));
+        assert!(xml.chars().all(escape::is_xml_char));
     }
 
     #[test]

@@ -210,28 +210,26 @@ fn check_copy_header(method: &Method, has_key: bool, headers: &HeaderMap) -> Res
 
 /// The one sub-resource that the query names. `uploadId` and `partNumber` belong together and count as the first.
 fn sub_resource(query: &Query) -> Result<Option<&'static str>, S3Error> {
-    let mut found = SERVED
+    let mut found: Vec<&'static str> = SERVED
         .iter()
         .chain(&NOT_SERVED)
         .copied()
-        .filter(|name| query.has(name));
-    let Some(first) = found.next() else {
-        return Ok(None);
-    };
-    for second in found {
-        let belongs = matches!(
-            (first, second),
-            ("uploadId", "partNumber") | ("select", "select-type")
-        );
-        if !belongs {
-            return Err(S3Error::invalid_argument(
-                format!("Conflicting query string parameters: {first}, {second}"),
-                "ResourceType",
-                first,
-            ));
-        }
+        .filter(|name| query.has(name))
+        .collect();
+    if let ["uploadId", "partNumber"] | ["select", "select-type"] = found[..] {
+        found.pop();
     }
-    Ok(Some(first))
+    // S3 names all of them, in the order of the alphabet.
+    found.sort_unstable();
+    match found[..] {
+        [] => Ok(None),
+        [name] => Ok(Some(name)),
+        [first, ..] => Err(S3Error::invalid_argument(
+            format!("Conflicting query string parameters: {}", found.join(", ")),
+            "ResourceType",
+            first,
+        )),
+    }
 }
 
 fn not_served(name: &str) -> Option<Operation> {

@@ -216,6 +216,11 @@ fn row_180_two_sub_resources_are_refused() {
             Err(ErrorCode::InvalidArgument)
         );
     }
+    let error = routed("GET", "/bkt?versioning&policy&acl", "h", &[]).unwrap_err();
+    assert_eq!(
+        error.message,
+        "Conflicting query string parameters: acl, policy, versioning"
+    );
     assert_eq!(
         op("GET", "/bkt?prefix=a&prefix=b"),
         Err(ErrorCode::InvalidArgument)

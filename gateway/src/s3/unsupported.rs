@@ -92,6 +92,14 @@ fn refuse_header(
                 value,
             )),
         },
+        // Never a silent part of a whole copy, never a plain PUT that was meant to be a copy.
+        "copy-source-range" if operation != Operation::UploadPartCopy => {
+            Err(S3Error::invalid_argument(
+                "The copy source range is only for copies of a part",
+                name,
+                value,
+            ))
+        }
         // S3 offers these on directory buckets only; ignoring a condition would delete what the client wants kept.
         "if-match-last-modified-time" | "if-match-size" if operation == Operation::DeleteObject => {
             Err(not_implemented(name))
@@ -284,6 +292,23 @@ mod tests {
                 Err(ErrorCode::NotImplemented)
             );
         }
+    }
+
+    #[test]
+    fn row_125_a_range_is_only_for_copies_of_a_part() {
+        let name = "x-amz-copy-source-range";
+        for operation in [
+            Operation::CopyObject,
+            Operation::PutObject,
+            Operation::UploadPart,
+            Operation::GetObject,
+        ] {
+            assert_eq!(
+                check(operation, name, "bytes=0-1"),
+                Err(ErrorCode::InvalidArgument)
+            );
+        }
+        assert_eq!(check(Operation::UploadPartCopy, name, "bytes=0-1"), Ok(()));
     }
 
     #[test]
