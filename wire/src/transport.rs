@@ -22,6 +22,37 @@ pub enum Lane {
     Repair,
 }
 
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 3] = [Self::Metadata, Self::Chunks, Self::Repair];
+
+    /// Its number on the wire, never used again.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Metadata => 1,
+            Self::Chunks => 2,
+            Self::Repair => 3,
+        }
+    }
+
+    /// The lane of a number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.number() == number)
+    }
+
+    /// Its name, for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Chunks => "chunks",
+            Self::Repair => "repair",
+        }
+    }
+}
+
 /// Carries requests to nodes.
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and awaits its answer, for at most `deadline`.
