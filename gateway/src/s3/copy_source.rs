@@ -144,6 +144,7 @@ mod tests {
             "bucket",
             "bucket/",
             "/bucket/",
+            "//bucket/a",
             "bucket/a%ZZ",
             "bucket/%",
             "http://host/bucket/a",

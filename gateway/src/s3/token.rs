@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn row_93_a_token_that_was_not_made_here_is_refused() {
         let good = seal(b"key", "bucket", b"payload");
-        let other_bucket = seal(b"key", "other", b"payload");
+        let other_bucket = seal(b"key", "tekcub", b"payload");
         let other_key = seal(b"yek", "bucket", b"payload");
         let shifted = seal(b"key", "bucketp", b"ayload");
         let megabyte = "A".repeat(1 << 20);
