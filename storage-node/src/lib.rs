@@ -1,4 +1,8 @@
 //! Keeps and repairs: the storage engine, its services and jobs.
 
+pub mod control;
 pub mod disk;
 pub mod engine;
+pub mod node;
+mod replica;
+pub mod service;

@@ -1,0 +1,9 @@
+//! Who belongs to the cluster and what its layout is: the durable layout, the authority that admits members, and how
+//! everyone else learns of both.
+
+pub mod authority;
+pub mod file;
+pub mod follow;
+pub mod layout_store;
+pub mod service;
+pub mod token;
