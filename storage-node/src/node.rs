@@ -1,0 +1,321 @@
+//! A storage node: its disks, and the jobs that keep them well. Cheap to clone.
+
+use crate::disk::os::OsDisk;
+use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::replica::DiskReplica;
+use ringfort_ring::id::{ClusterId, DiskId, NodeId};
+use ringfort_ring::layout::Layout;
+use ringfort_wire::environment::Environment;
+use ringfort_wire::error::{NodeError, NodeErrorCode};
+use ringfort_wire::message::DiskStatus;
+use ringfort_wire::transport::Transport;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// The cluster that its disks must belong to.
+    pub cluster: ClusterId,
+    /// The folders of its disks; an empty or absent one is made a new disk.
+    pub disks: Vec<PathBuf>,
+    /// How far ahead of this node's clock a ballot may be, in milliseconds (default 500).
+    pub max_clock_skew_ms: u64,
+    /// The engine's settings.
+    pub engine: EngineOptions,
+}
+
+/// Why a node cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeStartError {
+    /// A disk cannot be opened, and there is no other.
+    #[error("disk {folder}: {error}")]
+    Disk {
+        /// The folder.
+        folder: String,
+        /// What is wrong with it.
+        error: EngineError,
+    },
+    /// A folder cannot be used.
+    #[error("disk {folder}: {message}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A folder belongs to another cluster.
+    #[error("disk {folder} belongs to cluster {found}, not to {wanted}: give this node its own folder")]
+    OtherCluster {
+        /// The folder.
+        folder: String,
+        /// The cluster that it belongs to.
+        found: ClusterId,
+        /// The cluster of this node.
+        wanted: ClusterId,
+    },
+    /// No disk is named.
+    #[error("a node needs at least one disk: name a folder with --disk")]
+    NoDisk,
+}
+
+/// A storage node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: NodeConfig,
+    environment: Environment,
+    layout: watch::Receiver<Option<Arc<Layout>>>,
+    disks: Vec<DiskReplica>,
+    /// Folders that hold a disk which cannot be opened, and why.
+    failed: Vec<(String, String)>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.inner.config.name)
+    }
+}
+
+impl Node {
+    /// Opens every disk, making new those whose folder is empty. Blocking: recovery reads the log.
+    ///
+    /// # Errors
+    /// Where no disk can be opened, or one is somebody else's. One bad disk among good ones is reported by
+    /// [`Node::disk_statuses`], and the others serve.
+    pub fn open(
+        config: NodeConfig,
+        environment: Environment,
+        layout: watch::Receiver<Option<Arc<Layout>>>,
+    ) -> Result<Arc<Self>, NodeStartError> {
+        if config.disks.is_empty() {
+            return Err(NodeStartError::NoDisk);
+        }
+        let mut disks = Vec::new();
+        let mut failed = Vec::new();
+        let mut first_error = None;
+        for folder in &config.disks {
+            match open_disk(folder, &config, &environment) {
+                Ok(disk) => disks.push(disk),
+                Err(error @ NodeStartError::OtherCluster { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "a disk cannot be opened; the others serve");
+                    failed.push((folder.display().to_string(), error.to_string()));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        if disks.is_empty() {
+            return Err(first_error.unwrap_or(NodeStartError::NoDisk));
+        }
+        Ok(Arc::new(Self {
+            inner: Arc::new(Inner {
+                config,
+                environment,
+                layout,
+                disks,
+                failed,
+                started: Instant::now(),
+            }),
+        }))
+    }
+
+    /// The disks that are open, with their file systems' sizes in bytes as weights.
+    #[must_use]
+    pub fn disks(&self) -> Vec<(DiskId, u64)> {
+        self.inner
+            .disks
+            .iter()
+            .map(|disk| (disk.id(), disk.status().total_bytes))
+            .collect()
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.config.id
+    }
+
+    /// How the disks are, those that could not be opened too.
+    #[must_use]
+    pub fn disk_statuses(&self) -> Vec<DiskStatus> {
+        let open = self.inner.disks.iter().map(DiskReplica::status);
+        let failed = self.inner.failed.iter().map(|(folder, why)| DiskStatus {
+            id: DiskId::default(),
+            writes_closed: Some(format!("{folder} cannot be opened: {why}")),
+            rows: 0,
+            chunks: 0,
+            live_bytes: 0,
+            garbage_bytes: 0,
+            free_bytes: 0,
+            total_bytes: 0,
+            missing_chunks: 0,
+            recovery: Vec::new(),
+        });
+        open.chain(failed).collect()
+    }
+
+    /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once.
+    pub async fn run(&self, transport: Arc<dyn Transport>, mut shutdown: watch::Receiver<bool>) {
+        let jobs = async {
+            tokio::join!(
+                self.follow_layout(),
+                self.run_deletions(),
+                self.fetch_missing(transport.as_ref()),
+                self.compact(),
+            );
+        };
+        tokio::select! {
+            () = jobs => {}
+            // A dropped sender is the end of the process too.
+            _ = shutdown.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Finishes what is queued and writes the index down, so that the next start is quick.
+    pub async fn shutdown(&self) {
+        for disk in &self.inner.disks {
+            disk.deletions().run_due(true);
+            if let Err(error) = disk.checkpoint().await {
+                tracing::warn!(%error, "no checkpoint at the end; the next start replays the log");
+            }
+        }
+    }
+
+    async fn follow_layout(&self) {
+        let mut layout = self.inner.layout.clone();
+        loop {
+            let current = layout.borrow_and_update().clone();
+            if let Some(current) = current {
+                for disk in &self.inner.disks {
+                    if let Err(error) = disk.adopt_layout(&current).await {
+                        tracing::error!(%error, disk = %disk.id(), "a layout could not be adopted; this disk does not serve in it");
+                    }
+                }
+            }
+            if layout.changed().await.is_err() {
+                // The one who gives layouts has ended; so does the process.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn run_deletions(&self) {
+        loop {
+            for disk in &self.inner.disks {
+                disk.deletions().run_due(false);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn fetch_missing(&self, transport: &dyn Transport) {
+        loop {
+            let mut has_more = false;
+            if let Some(layout) = self.layout() {
+                for disk in &self.inner.disks {
+                    has_more |= disk.fetch_missing(transport, &layout).await;
+                }
+            }
+            if !has_more {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    async fn compact(&self) {
+        /// A piece of compaction at a time, so that clients' writes get their turn.
+        const PIECE_BYTES: u64 = 16 << 20;
+        loop {
+            let mut has_more = false;
+            for disk in &self.inner.disks {
+                match disk.compact(PIECE_BYTES).await {
+                    Ok(more) => has_more |= more,
+                    Err(error) => {
+                        tracing::warn!(%error, disk = %disk.id(), "compaction failed; it is tried again");
+                    }
+                }
+            }
+            let pause = if has_more { 100 } else { 5_000 };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    pub(crate) fn disk(&self, id: DiskId) -> Result<&DiskReplica, NodeError> {
+        self.inner
+            .disks
+            .iter()
+            .find(|disk| disk.id() == id)
+            .ok_or_else(|| {
+                NodeError::new(
+                    NodeErrorCode::NotMember,
+                    format!("disk {id} is not of this node"),
+                )
+            })
+    }
+
+    pub(crate) fn disks_open(&self) -> &[DiskReplica] {
+        &self.inner.disks
+    }
+
+    pub(crate) fn layout(&self) -> Option<Arc<Layout>> {
+        self.inner.layout.borrow().clone()
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.inner.environment
+    }
+
+    pub(crate) fn uptime_s(&self) -> u64 {
+        self.inner.started.elapsed().as_secs()
+    }
+}
+
+fn open_disk(
+    folder: &std::path::Path,
+    config: &NodeConfig,
+    environment: &Environment,
+) -> Result<DiskReplica, NodeStartError> {
+    let name = folder.display().to_string();
+    let disk = OsDisk::open(folder).map_err(|error| NodeStartError::Folder {
+        folder: name.clone(),
+        message: error.to_string(),
+    })?;
+    let disk: Arc<dyn crate::disk::Disk> = Arc::new(disk);
+    let fail = |error| NodeStartError::Disk {
+        folder: name.clone(),
+        error,
+    };
+    let options = config.engine.clone();
+    let (engine, report) = if Engine::exists(disk.as_ref()).map_err(fail)? {
+        Engine::open(disk, options).map_err(fail)?
+    } else {
+        let id = DiskId(environment.random_id());
+        let engine = Engine::create(disk, id, config.cluster, options).map_err(fail)?;
+        (engine, crate::engine::RecoveryReport::default())
+    };
+    if engine.cluster() != config.cluster {
+        return Err(NodeStartError::OtherCluster {
+            folder: name,
+            found: engine.cluster(),
+            wanted: config.cluster,
+        });
+    }
+    Ok(DiskReplica::new(
+        engine,
+        report,
+        environment.clone(),
+        config.max_clock_skew_ms,
+    ))
+}

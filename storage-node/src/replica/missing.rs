@@ -1,0 +1,265 @@
+//! Chunks that an accepted manifest names and this disk should have, and has not: fetched from the other replicas,
+//! ahead of all other repair (DESIGN 4.4).
+
+use super::DiskReplica;
+use super::chunks::verify;
+use crate::engine::Mutation;
+use parking_lot::Mutex;
+use ringfort_ring::id::PartitionId;
+use ringfort_ring::layout::Layout;
+use ringfort_ring::placement;
+use ringfort_wire::id::{ChunkId, Payload, RowKey};
+use ringfort_wire::manifest::{
+    BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, ObjectHead, PartState,
+};
+use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest};
+use ringfort_wire::transport::{Lane, Transport, call};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A chunk that arrives a little after its manifest is no loss: the writer waited for a majority only.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long until a chunk that could not be fetched is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// More than so many are not remembered: the sweep between replicas finds the rest.
+const REMEMBERED_MAX: usize = 500_000;
+
+#[derive(Default)]
+pub(super) struct MissingChunks {
+    wanted: Mutex<BTreeMap<ChunkId, Wanted>>,
+}
+
+#[derive(Clone)]
+struct Wanted {
+    due: Instant,
+    /// Length, digest and owner, as a manifest names them; unknown for a chunk that was found rotten.
+    named: Option<(ChunkRef, ChunkOwner)>,
+}
+
+impl MissingChunks {
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.wanted.lock().len()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn found(&self, chunk: ChunkId) {
+        let mut wanted = self.wanted.lock();
+        if !wanted.is_empty() {
+            wanted.remove(&chunk);
+        }
+    }
+
+    /// A chunk that this disk had is rotten.
+    pub(super) fn note_lost(&self, chunk: ChunkId) {
+        self.note(chunk, None, Duration::ZERO);
+    }
+
+    fn note(&self, chunk: ChunkId, named: Option<(ChunkRef, ChunkOwner)>, patience: Duration) {
+        let mut wanted = self.wanted.lock();
+        if wanted.len() >= REMEMBERED_MAX {
+            return;
+        }
+        let due = Instant::now() + patience;
+        let entry = wanted.entry(chunk).or_insert(Wanted { due, named: None });
+        if entry.named.is_none() {
+            entry.named = named;
+        }
+    }
+
+    fn due(&self, limit: usize) -> Vec<(ChunkId, Wanted)> {
+        let now = Instant::now();
+        let wanted = self.wanted.lock();
+        wanted
+            .iter()
+            .filter(|(_, wanted)| wanted.due <= now)
+            .take(limit)
+            .map(|(chunk, wanted)| (*chunk, wanted.clone()))
+            .collect()
+    }
+
+    fn later(&self, chunk: ChunkId) {
+        if let Some(wanted) = self.wanted.lock().get_mut(&chunk) {
+            wanted.due = Instant::now() + AGAIN;
+        }
+    }
+}
+
+impl DiskReplica {
+    /// Notes the chunks of an accepted state that should be here and are not.
+    pub(super) fn note_chunks(&self, key: &RowKey, state: &[u8]) {
+        for (chunk, owner) in named_chunks(key, state) {
+            let Some(partitions) = self.inner.members.partition_count() else {
+                return;
+            };
+            let partition = placement::partition_of_chunk(chunk.id.0, partitions);
+            if self.inner.members.replica_in(partition).is_none()
+                || self.inner.engine.has_chunk(chunk.id).unwrap_or(true)
+            {
+                continue;
+            }
+            self.inner
+                .missing
+                .note(chunk.id, Some((chunk, owner)), PATIENCE);
+        }
+    }
+
+    /// Fetches some of what is due; whether there was any.
+    pub(crate) async fn fetch_missing(&self, transport: &dyn Transport, layout: &Layout) -> bool {
+        let due = self.inner.missing.due(16);
+        for (chunk, wanted) in &due {
+            let is_here = wanted.named.is_some()
+                && self.inner.engine.has_chunk(*chunk).unwrap_or(false);
+            if is_here || self.fetch_one(transport, layout, *chunk, wanted).await {
+                self.inner.missing.found(*chunk);
+            } else {
+                self.inner.missing.later(*chunk);
+            }
+        }
+        !due.is_empty()
+    }
+
+    async fn fetch_one(
+        &self,
+        transport: &dyn Transport,
+        layout: &Layout,
+        id: ChunkId,
+        wanted: &Wanted,
+    ) -> bool {
+        let partition = placement::partition_of_chunk(id.0, layout.partition_count());
+        let Some((chunk, owner)) = self.description(id, wanted).await else {
+            return false;
+        };
+        let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
+            return false;
+        };
+        for to in rule.members() {
+            if to.disk == self.id() {
+                continue;
+            }
+            let Some(node) = layout.node_of(to.disk) else {
+                continue;
+            };
+            let request = FetchChunkRequest {
+                to,
+                partition,
+                epoch: row.epoch,
+                id,
+                from: 0,
+                len: chunk.len,
+            };
+            let deadline = Duration::from_secs(10);
+            let reply = call(
+                transport,
+                node.id,
+                Lane::Repair,
+                request,
+                Payload::new(),
+                deadline,
+            )
+            .await;
+            let Ok((FetchChunkReply::Found, data)) = reply else {
+                continue;
+            };
+            if verify(&chunk, &data).await.is_ok()
+                && self.keep(partition, row.epoch, &chunk, &owner, data).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What a chunk must be: as a manifest names it, else as this disk's own (rotten) record still says.
+    async fn description(&self, id: ChunkId, wanted: &Wanted) -> Option<(ChunkRef, ChunkOwner)> {
+        if let Some(named) = &wanted.named {
+            return Some(named.clone());
+        }
+        let facts = self.inner.engine.chunk_facts(id).await.ok()??;
+        let chunk = ChunkRef {
+            id,
+            len: facts.len_bytes,
+            blake3: facts.blake3,
+        };
+        Some((chunk, manifest_owner(facts.owner)))
+    }
+
+    async fn keep(
+        &self,
+        partition: PartitionId,
+        epoch: ringfort_ring::id::Epoch,
+        chunk: &ChunkRef,
+        owner: &ChunkOwner,
+        data: Payload,
+    ) -> bool {
+        let Ok(_permit) = self.inner.engine.reserve(chunk.len).await else {
+            return false;
+        };
+        let stored = self.inner.engine.submit(Mutation::Chunk {
+            id: chunk.id,
+            partition,
+            epoch,
+            owner: super::chunks::engine_owner(owner.clone()),
+            blake3: chunk.blake3,
+            data,
+        });
+        stored.await.is_ok()
+    }
+}
+
+fn manifest_owner(owner: crate::engine::ChunkOwner) -> ChunkOwner {
+    use crate::engine::ChunkOwner as Stored;
+    match owner {
+        Stored::Operation {
+            bucket,
+            key,
+            operation,
+        } => ChunkOwner {
+            bucket,
+            key,
+            owner: BodyOwner::Operation(operation),
+        },
+        Stored::Upload {
+            bucket,
+            key,
+            upload,
+        } => ChunkOwner {
+            bucket,
+            key,
+            owner: BodyOwner::Upload(upload),
+        },
+    }
+}
+
+/// The chunks that a state names. Those of a stored list are not looked up: its own chunks are named.
+fn named_chunks(key: &RowKey, state: &[u8]) -> Vec<(ChunkRef, ChunkOwner)> {
+    let owned = |chunks: &[ChunkRef], owner: BodyOwner| {
+        chunks
+            .iter()
+            .map(|chunk| {
+                let owner = ChunkOwner {
+                    bucket: key.bucket,
+                    key: key.key.clone(),
+                    owner,
+                };
+                (*chunk, owner)
+            })
+            .collect()
+    };
+    if let Some(part) = &key.part {
+        return match PartState::decode(state) {
+            Ok(PartState {
+                part: Some(head), ..
+            }) => owned(&head.chunks, BodyOwner::Upload(part.upload)),
+            _ => Vec::new(),
+        };
+    }
+    let head: Option<Box<ObjectHead>> = KeyState::decode(state).ok().and_then(|state| state.head);
+    let Some(head) = head else {
+        return Vec::new();
+    };
+    match &head.body {
+        BodyPlace::Inline => Vec::new(),
+        BodyPlace::Chunks(list) => owned(&list.chunks, head.owner),
+        BodyPlace::Listed(chunks) => owned(chunks, head.owner),
+    }
+}

@@ -1,0 +1,144 @@
+//! One exhaustive match from request to the disk that carries it out.
+
+use crate::node::Node;
+use crate::replica::{DiskReplica, list};
+use ringfort_ring::id::DiskId;
+use ringfort_wire::error::{NodeError, NodeErrorCode};
+use ringfort_wire::id::Payload;
+use ringfort_wire::message::{
+    DeleteChunksReply, DeleteChunksRequest, GetLayoutReply, NodeStatusReply, PingReply, RaiseReply,
+    RaiseRequest, Request, Response,
+};
+use ringfort_wire::transport::{BoxFuture, Peer, Service};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Service for Node {
+    fn handle(
+        &self,
+        peer: Peer,
+        request: Request,
+        payload: Payload,
+    ) -> BoxFuture<Result<(Response, Payload), NodeError>> {
+        let node = self.clone();
+        Box::pin(async move {
+            if peer == Peer::Stranger {
+                return Err(NodeError::new(
+                    NodeErrorCode::Unauthorised,
+                    "only members may ask this",
+                ));
+            }
+            answer(&node, request, payload).await
+        })
+    }
+}
+
+async fn answer(
+    node: &Node,
+    request: Request,
+    payload: Payload,
+) -> Result<(Response, Payload), NodeError> {
+    let plain = |response| Ok((response, Payload::new()));
+    match request {
+        Request::Prepare(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::Prepare(disk.prepare(request).await?))
+        }
+        Request::Accept(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::Accept(disk.accept(request, payload).await?))
+        }
+        Request::Read(request) => {
+            let disk = node.disk(request.to.disk)?;
+            let (reply, body) = disk.read(request).await?;
+            Ok((Response::Read(reply), body))
+        }
+        Request::ReadParts(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::ReadParts(disk.read_parts(request).await?))
+        }
+        Request::List(request) => plain(Response::List(list::list(node.disks_open(), request).await?)),
+        Request::Raise(request) => plain(Response::Raise(raise(node, request).await?)),
+        Request::StoreChunk(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::StoreChunk(
+                disk.store_chunk(request, payload).await?,
+            ))
+        }
+        Request::FetchChunk(request) => {
+            let disk = node.disk(request.to.disk)?;
+            let (reply, data) = disk.fetch_chunk(request).await?;
+            Ok((Response::FetchChunk(reply), data))
+        }
+        Request::DeleteChunks(request) => {
+            plain(Response::DeleteChunks(delete_chunks(node, &request)))
+        }
+        Request::Ping(_) => plain(Response::Ping(ping(node))),
+        Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
+            layout: node
+                .layout()
+                .filter(|layout| layout.version > request.have_version)
+                .map(|layout| (*layout).clone()),
+        })),
+        Request::NodeStatus(_) => plain(Response::NodeStatus(status(node))),
+        Request::Join(_) => Err(NodeError::new(
+            NodeErrorCode::Unauthorised,
+            "this node does not admit members",
+        )),
+    }
+}
+
+async fn raise(node: &Node, request: RaiseRequest) -> Result<RaiseReply, NodeError> {
+    let mut refusals = Vec::with_capacity(request.shards.len());
+    for claim in &request.shards {
+        let disk = node.disk(claim.to.disk)?;
+        refusals.push(disk.raise(&request, claim).await?);
+    }
+    Ok(RaiseReply { refusals })
+}
+
+fn delete_chunks(node: &Node, request: &DeleteChunksRequest) -> DeleteChunksReply {
+    let grace = Duration::from_millis(u64::from(request.grace_ms));
+    let mut accepted = 0;
+    for (replica, _, chunk) in &request.chunks {
+        if let Ok(disk) = node.disk(replica.disk) {
+            disk.deletions().add(*chunk, grace);
+            accepted += 1;
+        }
+    }
+    DeleteChunksReply { accepted }
+}
+
+fn ping(node: &Node) -> PingReply {
+    let disks = node.disks_open();
+    PingReply {
+        clock_ms: node.environment().now_ms(),
+        layout_version: node.layout().map_or(0, |layout| layout.version),
+        horizon_wait_ms: disks
+            .iter()
+            .map(DiskReplica::horizon_wait_ms)
+            .max()
+            .unwrap_or(0),
+        serving: disks
+            .iter()
+            .filter(|disk| disk.is_serving())
+            .map(DiskReplica::id)
+            .collect::<Vec<DiskId>>(),
+    }
+}
+
+fn status(node: &Node) -> NodeStatusReply {
+    NodeStatusReply {
+        node: node.id(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: node.uptime_s(),
+        layout_version: node.layout().map_or(0, |layout| layout.version),
+        disks: node.disk_statuses(),
+    }
+}
+
+/// Lets an `Arc<Node>` be handed out as a service.
+#[must_use]
+pub fn as_service(node: &Node) -> Arc<dyn Service> {
+    Arc::new(node.clone())
+}
