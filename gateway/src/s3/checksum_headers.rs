@@ -3,7 +3,9 @@
 //!
 //! Everything named is understood or refused; nothing is passed over. Leaves out comparing (`payload`).
 
-use super::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, unsupported_type};
+use super::checksum::{
+    ChecksumAlgorithm, ChecksumType, ChecksumValue, MultipartChecksum, unsupported_type,
+};
 use super::error::{ErrorCode, S3Error};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -43,6 +45,17 @@ impl RequestChecksums {
             content_md5: content_md5(headers)?,
             declared,
             trailer,
+        })
+    }
+
+    /// Reads `Content-MD5` alone, for a request whose checksum headers do not speak of its body.
+    ///
+    /// # Errors
+    /// `InvalidDigest`.
+    pub fn parse_content_md5(headers: &HeaderMap) -> Result<Self, S3Error> {
+        Ok(Self {
+            content_md5: content_md5(headers)?,
+            ..Self::default()
         })
     }
 
@@ -123,6 +136,47 @@ pub fn multipart_checksum_type(headers: &HeaderMap) -> Result<Option<ChecksumTyp
         .transpose()
 }
 
+/// The checksum that CompleteMultipartUpload says its object has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectChecksum {
+    /// The value.
+    pub value: ChecksumValue,
+    /// How many parts a composite value says it is made of; it may leave that out.
+    pub parts: Option<usize>,
+}
+
+impl ObjectChecksum {
+    /// Whether the object has this checksum.
+    #[must_use]
+    pub fn matches(&self, computed: &MultipartChecksum) -> bool {
+        let parts_match = match self.parts {
+            None => true,
+            Some(parts) => {
+                computed.checksum_type == ChecksumType::Composite && parts == computed.parts
+            }
+        };
+        parts_match && self.value == computed.value
+    }
+}
+
+/// The one `x-amz-checksum-<algorithm>` header of CompleteMultipartUpload, which speaks of the object.
+///
+/// # Errors
+/// `InvalidRequest` for a malformed, unknown or second checksum.
+pub fn object_checksum(headers: &HeaderMap) -> Result<Option<ObjectChecksum>, S3Error> {
+    only_checksum(headers, |algorithm, text| {
+        let (value, parts) = match text.rsplit_once('-') {
+            Some((value, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => {
+                (value, Some(parts.parse().ok()?))
+            }
+            Some(_) => return None,
+            None => (text, None),
+        };
+        let value = ChecksumValue::parse(algorithm, value)?;
+        Some(ObjectChecksum { value, parts })
+    })
+}
+
 /// `Content-MD5`, decoded.
 fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, S3Error> {
     let invalid = || S3Error::new(ErrorCode::InvalidDigest);
@@ -137,22 +191,30 @@ fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, S3Error> {
     bytes.try_into().map(Some).map_err(|_| invalid())
 }
 
-/// The one `x-amz-checksum-<algorithm>` header.
+/// The one `x-amz-checksum-<algorithm>` header of a body.
 fn declared(headers: &HeaderMap) -> Result<Option<ChecksumValue>, S3Error> {
-    let mut declared = None;
+    only_checksum(headers, ChecksumValue::parse)
+}
+
+/// The one `x-amz-checksum-<algorithm>` header, read by `read`.
+fn only_checksum<T>(
+    headers: &HeaderMap,
+    read: impl Fn(ChecksumAlgorithm, &str) -> Option<T>,
+) -> Result<Option<T>, S3Error> {
+    let mut only = None;
     for (name, value) in headers {
         let name = name.as_str();
         if !name.starts_with(CHECKSUM_PREFIX) || [ALGORITHM, TYPE, MODE].contains(&name) {
             continue;
         }
         let value = ChecksumAlgorithm::from_header_name(name)
-            .and_then(|algorithm| ChecksumValue::parse(algorithm, value.to_str().ok()?))
+            .and_then(|algorithm| read(algorithm, value.to_str().ok()?))
             .ok_or_else(|| invalid_value(name))?;
-        if declared.replace(value).is_some() {
+        if only.replace(value).is_some() {
             return Err(several());
         }
     }
-    Ok(declared)
+    Ok(only)
 }
 
 /// The one checksum that `x-amz-trailer` announces. S3 knows no other trailers.
@@ -350,6 +412,44 @@ mod tests {
         ] {
             check_refused(&[("x-amz-trailer", value)]);
         }
+    }
+
+    #[test]
+    fn an_objects_checksum_may_count_its_parts() {
+        let computed = MultipartChecksum {
+            value: ChecksumValue::parse(ChecksumAlgorithm::Crc32, "y/Q5Jg==").unwrap(),
+            checksum_type: ChecksumType::Composite,
+            parts: 3,
+        };
+        let check = |value: &str| object_checksum(&headers(&[("x-amz-checksum-crc32", value)]));
+        assert!(check("y/Q5Jg==").unwrap().unwrap().matches(&computed));
+        assert!(
+            check(&computed.to_string())
+                .unwrap()
+                .unwrap()
+                .matches(&computed)
+        );
+        assert!(!check("y/Q5Jg==-2").unwrap().unwrap().matches(&computed));
+        assert!(!check("AAAAAA==-3").unwrap().unwrap().matches(&computed));
+        let whole = MultipartChecksum {
+            checksum_type: ChecksumType::FullObject,
+            ..computed
+        };
+        assert!(!check("y/Q5Jg==-3").unwrap().unwrap().matches(&whole));
+        for bad in [
+            "",
+            "y/Q5Jg==-",
+            "y/Q5Jg==-x",
+            "-3",
+            "y/Q5Jg==-99999999999999999999",
+        ] {
+            assert_eq!(
+                check(bad).unwrap_err().code,
+                ErrorCode::InvalidRequest,
+                "{bad}"
+            );
+        }
+        assert_eq!(object_checksum(&HeaderMap::new()).unwrap(), None);
     }
 
     #[test]

@@ -91,7 +91,7 @@ mod tests {
             "5 ",
             "g",
             "5\0",
-            "\05",
+            "\x005",
             "5;a=b",
             "5;chunk-signature=",
         ] {

@@ -30,7 +30,38 @@ impl PayloadReader {
         headers: &HeaderMap,
         default_checksum: Option<ChecksumAlgorithm>,
     ) -> Result<Self, S3Error> {
-        let checksums = RequestChecksums::parse(headers)?;
+        Self::with_checksums(
+            verified,
+            headers,
+            RequestChecksums::parse(headers)?,
+            default_checksum,
+        )
+    }
+
+    /// A reader for the document of CompleteMultipartUpload, whose `x-amz-checksum-*` header speaks of the object and
+    /// not of the document ([`crate::s3::checksum_headers::object_checksum`] reads it).
+    ///
+    /// # Errors
+    /// What S3 answers to a body without a length, or with a malformed `Content-MD5`.
+    pub fn for_document_about_an_object(
+        verified: &Verified,
+        headers: &HeaderMap,
+    ) -> Result<Self, S3Error> {
+        verified.refuse_streaming()?;
+        Self::with_checksums(
+            verified,
+            headers,
+            RequestChecksums::parse_content_md5(headers)?,
+            None,
+        )
+    }
+
+    fn with_checksums(
+        verified: &Verified,
+        headers: &HeaderMap,
+        checksums: RequestChecksums,
+        default_checksum: Option<ChecksumAlgorithm>,
+    ) -> Result<Self, S3Error> {
         let length = body_length(headers, verified.payload().is_streaming())?;
         let (framing, sha256) = match verified.payload() {
             PayloadMode::Hash(hash) => (None, Some(*hash)),
@@ -91,8 +122,8 @@ impl PayloadReader {
         }
         let before = data.len();
         let pushed = self.decode(input, data).and_then(|()| {
-            let fresh = data.iter().skip(before);
-            fresh.map(|piece| self.verifier.update(piece)).collect()
+            let mut fresh = data.iter().skip(before);
+            fresh.try_for_each(|piece| self.verifier.update(piece))
         });
         pushed.inspect_err(|error| {
             data.truncate(before);

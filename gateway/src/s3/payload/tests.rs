@@ -252,6 +252,36 @@ fn a_trailer_is_announced_in_both_places_or_none() {
     );
 }
 
+#[test]
+fn a_checksum_of_the_object_is_none_of_the_document() {
+    let payload = sha256_hex(BODY);
+    let client = Client::new("PUT", "/b/k?uploadId=1")
+        .payload(&payload)
+        .header("content-length", "11");
+    let parts = client
+        .clone()
+        .header("x-amz-checksum-crc32", "AAAAAA==-3")
+        .sign();
+    let verified = verify_for_test(&parts).unwrap();
+    let mut reader =
+        PayloadReader::for_document_about_an_object(&verified, &parts.headers).unwrap();
+    reader
+        .push(Bytes::from_static(BODY), &mut Vec::new())
+        .unwrap();
+    assert!(reader.finish().is_ok());
+
+    let parts = client
+        .header("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")
+        .sign();
+    let verified = verify_for_test(&parts).unwrap();
+    let mut reader =
+        PayloadReader::for_document_about_an_object(&verified, &parts.headers).unwrap();
+    reader
+        .push(Bytes::from_static(BODY), &mut Vec::new())
+        .unwrap();
+    assert_eq!(reader.finish().unwrap_err().code, ErrorCode::BadDigest);
+}
+
 /// The seed of the chain is the signature of the request itself.
 #[test]
 fn signed_chunks_hang_on_the_requests_signature() {
