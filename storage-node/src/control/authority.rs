@@ -5,7 +5,7 @@
 //! the same worth; the first layout is formed once all expected nodes have joined, and from then on no other node is
 //! let in. Left out: changing a layout that exists.
 //!
-//! The state is one sealed file, `authority`, written whole at each step.
+//! The state is one sealed file, `authority.state`, written whole at each step.
 
 use super::file::{self, FileError, Kind, Secrecy};
 use super::layout_store::{LayoutError, LayoutStore};
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FILE_NAME: &str = "authority";
+const FILE_NAME: &str = "authority.state";
 const FORMAT_VERSION: u8 = 1;
 
 /// What signs members' certificates.

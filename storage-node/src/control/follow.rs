@@ -119,7 +119,7 @@ mod tests {
     use parking_lot::Mutex;
     use ringfort_ring::id::ClusterId;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_layout_is_learnt_from_whoever_has_it_and_newer_ones_from_its_members() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(LayoutStore::open(folder.path(), ClusterId::from_u128(7)).unwrap());
@@ -130,7 +130,10 @@ mod tests {
             Arc::clone(&store),
             vec!["dead:1".into(), "own:1".into(), "seed:1".into()],
             Some("own:1".into()),
-            FollowPace::default(),
+            FollowPace {
+                without_layout: Duration::from_millis(1),
+                with_layout: Duration::from_millis(1),
+            },
             move |address: String, have| {
                 seen.lock().push(address.clone());
                 let answer = match address.as_str() {

@@ -217,9 +217,9 @@ fn a_second_cluster_in_one_folder_and_impossible_sizes_are_refused() {
 #[test]
 fn secrets_are_not_in_the_file() {
     let case = Case::new(3, 3, 2);
-    let bytes = std::fs::read(case.folder.path().join("authority")).unwrap();
+    let bytes = std::fs::read(case.folder.path().join("authority.state")).unwrap();
     for token in &case.tokens {
         assert!(!bytes.windows(32).any(|window| window == token.secret));
     }
-    assert!(!file::is_readable_by_others(&case.folder.path().join("authority")).unwrap());
+    assert!(!file::is_readable_by_others(&case.folder.path().join("authority.state")).unwrap());
 }

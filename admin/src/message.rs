@@ -1,0 +1,275 @@
+//! What the admin API is asked and answers. Fields are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+/// The path of the cluster's state.
+pub const STATUS_PATH: &str = "/admin/v1/status";
+/// The path of the access keys.
+pub const KEYS_PATH: &str = "/admin/v1/keys";
+/// The path of the buckets.
+pub const BUCKETS_PATH: &str = "/admin/v1/buckets";
+/// The path of the join tokens.
+pub const TOKENS_PATH: &str = "/admin/v1/tokens";
+
+/// A refusal: a code for programs and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable, for programs.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// The cluster, as one process sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id; `None` until the first layout is there.
+    pub cluster_id: Option<String>,
+    /// The release of the process that answers.
+    pub release: String,
+    /// Whether every partition has a quorum.
+    pub is_ready: bool,
+    /// Why (not), in words.
+    pub reason: String,
+    /// The layout's era.
+    pub era: u32,
+    /// The layout's version; 0: none yet.
+    pub layout_version: u64,
+    /// N.
+    pub replicas: u8,
+    /// How the partitions are.
+    pub partitions: PartitionsStatus,
+    /// The nodes.
+    pub nodes: Vec<NodeState>,
+}
+
+/// How many partitions have how much of what they need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionsStatus {
+    /// All.
+    pub total: u64,
+    /// All members serve.
+    pub whole: u64,
+    /// A quorum serves, but not all members.
+    pub degraded: u64,
+    /// No quorum serves: their keys answer 503.
+    pub without_quorum: u64,
+    /// In the middle of a move.
+    pub moving: u64,
+}
+
+/// A storage node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its internode address.
+    pub address: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Whether it answered just now.
+    pub is_reachable: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// Its release.
+    pub release: Option<String>,
+    /// Seconds since its start.
+    pub uptime_s: Option<u64>,
+    /// The version of its layout.
+    pub layout_version: Option<u64>,
+    /// Its disks; those of the layout, if it did not answer.
+    pub disks: Vec<DiskState>,
+}
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// Its id.
+    pub id: String,
+    /// Whether the layout names it.
+    pub is_in_layout: bool,
+    /// Partitions that it is a member of.
+    pub partitions: u64,
+    /// Why it takes no writes; `None`: it does, or its node did not answer.
+    pub writes_closed: Option<String>,
+    /// Registers.
+    pub rows: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Bytes that count.
+    pub live_bytes: u64,
+    /// Bytes that compaction will free.
+    pub garbage_bytes: u64,
+    /// Bytes free in its file system.
+    pub free_bytes: u64,
+    /// Bytes of its file system.
+    pub total_bytes: u64,
+    /// Chunks that it owes and is fetching.
+    pub missing_chunks: u64,
+    /// What the last start found, in words.
+    pub recovery: Vec<String>,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyRole {
+    /// Everything, buckets included.
+    Admin,
+    /// Read and write objects.
+    ReadWrite,
+    /// Read objects.
+    ReadOnly,
+}
+
+impl KeyRole {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
+
+    /// Reads what [`KeyRole::as_str`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Admin, Self::ReadWrite, Self::ReadOnly]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+}
+
+/// Make an access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// Its rights.
+    pub role: KeyRole,
+    /// Only these buckets; `None`: all.
+    #[serde(default)]
+    pub buckets: Option<Vec<String>>,
+    /// The account that owns what it makes; `None`: a new one.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// `None`: one is drawn.
+    #[serde(default)]
+    pub access_key: Option<String>,
+    /// `None`: one is drawn.
+    #[serde(default)]
+    pub secret_key: Option<String>,
+}
+
+/// A key just made: the only answer that ever shows a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// Its public half.
+    pub access_key: String,
+    /// Its secret half.
+    pub secret_key: String,
+    /// For people.
+    pub name: String,
+    /// Its account.
+    pub owner: String,
+    /// Its rights.
+    pub role: KeyRole,
+    /// Only these buckets; `None`: all.
+    pub buckets: Option<Vec<String>>,
+}
+
+impl std::fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedKey")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// Its public half.
+    pub access_key: String,
+    /// For people.
+    pub name: String,
+    /// Its account.
+    pub owner: String,
+    /// Its rights.
+    pub role: KeyRole,
+    /// Only these buckets; `None`: all.
+    pub buckets: Option<Vec<String>>,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// The access keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// By access key.
+    pub keys: Vec<KeyInfo>,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: String,
+    /// Its id: the same name made anew has another.
+    pub id: String,
+    /// The account that owns it.
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// The generation of its rules.
+    pub generation: u64,
+    /// Its index shards.
+    pub shards: u16,
+}
+
+/// The buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketList {
+    /// By name.
+    pub buckets: Vec<BucketInfo>,
+}
+
+/// What a token lets one become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenRole {
+    /// A storage node.
+    Node,
+    /// A gateway.
+    Gateway,
+}
+
+/// Make a join token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// For what.
+    pub role: TokenRole,
+}
+
+/// A join token, good once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// The token.
+    pub token: String,
+    /// For what.
+    pub role: TokenRole,
+}
+
+/// A deletion, done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// What was deleted.
+    pub deleted: String,
+}
