@@ -38,16 +38,29 @@ impl Coordinator {
                     WriteError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
                 })?;
             let targets = place.targets();
-            let mut answers = self.fan_out(Lane::Chunks, &targets, |to| {
-                let request = StoreChunkRequest {
-                    to,
-                    partition: place.partition,
-                    epoch: place.epoch,
-                    chunk,
-                    owner: owner.clone(),
-                };
-                (request, data.clone())
-            });
+            let (coordinator, missed) = (self.clone(), owner.clone());
+            let mut answers = self.fan_out_watched(
+                Lane::Chunks,
+                &targets,
+                |to| {
+                    let request = StoreChunkRequest {
+                        to,
+                        partition: place.partition,
+                        epoch: place.epoch,
+                        chunk,
+                        owner: owner.clone(),
+                    };
+                    (request, data.clone())
+                },
+                move |replica, reply| {
+                    if !matches!(reply, Ok((StoreChunkReply::Stored, _))) {
+                        coordinator
+                            .inner
+                            .hints
+                            .chunk_missed(replica, chunk, &missed);
+                    }
+                },
+            );
             let mut tally = Tally::new(place.rule.clone());
             let mut errors = Vec::new();
             let mut full = 0;

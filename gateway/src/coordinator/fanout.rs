@@ -33,15 +33,27 @@ impl Coordinator {
         &self,
         lane: Lane,
         targets: &[(Replica, NodeId)],
+        request: impl FnMut(Replica) -> (C, Bytes),
+    ) -> Answers<C::Reply> {
+        self.fan_out_watched(lane, targets, request, |_, _| {})
+    }
+
+    /// As [`Coordinator::fan_out`]; `watch` sees every answer, those too that come when nobody waits any more.
+    pub(super) fn fan_out_watched<C: Call>(
+        &self,
+        lane: Lane,
+        targets: &[(Replica, NodeId)],
         mut request: impl FnMut(Replica) -> (C, Bytes),
+        watch: impl Fn(Replica, &Result<(C::Reply, Bytes), CallError>) + Clone + Send + 'static,
     ) -> Answers<C::Reply> {
         let (sender, receiver) = mpsc::unbounded_channel();
         for (replica, node) in targets {
             let (replica, node) = (*replica, *node);
             let (request, payload) = request(replica);
-            let (coordinator, sender) = (self.clone(), sender.clone());
+            let (coordinator, sender, watch) = (self.clone(), sender.clone(), watch.clone());
             tokio::spawn(async move {
                 let reply = coordinator.call(node, lane, request, payload).await;
+                watch(replica, &reply);
                 // Nobody waits any more once a majority has answered.
                 let _ = sender.send((replica, reply));
             });

@@ -120,6 +120,7 @@ impl Coordinator {
             .filter(|reply| reply.horizon_wait_ms == 0)
             .flat_map(|reply| reply.serving.iter().copied())
             .collect();
+        self.deliver_hints(&serving);
         let lacking = (0..view.layout.partition_count())
             .filter(|partition| {
                 view.layout

@@ -7,6 +7,7 @@ mod body_writer;
 mod chunks;
 mod fanout;
 mod health;
+mod hints;
 mod key_queue;
 mod list;
 mod parts;
@@ -24,6 +25,7 @@ pub use types::*;
 
 use bytes::Bytes;
 use health::Health;
+use hints::Hints;
 use key_queue::KeyQueue;
 use parking_lot::Mutex;
 use ringfort_ring::ballot::Ballot;
@@ -90,6 +92,7 @@ struct Inner {
     options: CoordinatorOptions,
     queue: KeyQueue,
     health: Health,
+    hints: Hints,
     repairs: Arc<Semaphore>,
 }
 
@@ -112,6 +115,7 @@ impl Coordinator {
                 incarnation,
                 queue: KeyQueue::default(),
                 health: Health::default(),
+                hints: Hints::default(),
                 repairs: Arc::new(Semaphore::new(options.repairs_max)),
                 environment,
                 options,

@@ -5,11 +5,11 @@
 
 use super::fanout::Answers;
 use super::view::Place;
-use super::{BucketRef, Coordinator};
+use super::{BucketRef, Coordinator, ReadError, WriteError};
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::quorum::Replica;
-use ringfort_ring::register::acceptor::Claim;
-use ringfort_ring::register::reader::Reader;
+use ringfort_ring::register::acceptor::{Claim, Reason};
+use ringfort_ring::register::reader::{Reader, Reading};
 use ringfort_wire::id::RowKey;
 use ringfort_wire::manifest::{KeyState, PartState};
 use ringfort_wire::message::{AcceptReply, AcceptRequest, ReadReply, ReadRequest};
@@ -42,27 +42,88 @@ impl Coordinator {
                     reader.on_answer(from, accepted);
                 }
             }
-            let behind = reader.behind(agreed);
-            if behind.is_empty() {
-                return;
-            }
-            let Some(holder) = reader.holder(agreed) else {
-                return;
-            };
-            if !coordinator
-                .replay(bucket, &row, &place, agreed, holder, &behind)
-                .await
-            {
-                let settled = if row.part.is_some() {
-                    coordinator.settle::<PartState>(bucket, &row, true).await
-                } else {
-                    coordinator.settle::<KeyState>(bucket, &row, true).await
-                };
-                if let Err(error) = settled {
-                    debug!(%error, "a replica that is behind was not repaired; the next reader tries again");
-                }
-            }
+            coordinator
+                .mend(bucket, &row, &place, agreed, &reader)
+                .await;
         });
+    }
+
+    /// Reads a row from all its replicas and mends whoever is behind, or settles it.
+    ///
+    /// # Errors
+    /// Where the replicas do not answer: try again later.
+    pub(super) async fn mend_row(&self, bucket: BucketRef, row: &RowKey) -> Result<(), ReadError> {
+        let lacking = || ReadError::NotEnoughReplicas("no majority answers".to_owned());
+        let place = self
+            .view()
+            .and_then(|view| view.place_row(bucket, row))
+            .ok_or_else(lacking)?;
+        let mut answers = self.fan_out(Lane::Repair, &place.targets(), |to| {
+            let request = ReadRequest {
+                to,
+                partition: place.partition,
+                epoch: place.epoch,
+                generation: bucket.generation,
+                key: row.clone(),
+                wants_body: false,
+            };
+            (request, bytes::Bytes::new())
+        });
+        let mut reader = Reader::new(place.rule.clone());
+        while let Some((from, reply)) = answers.next().await {
+            match reply {
+                Ok((ReadReply::Row { accepted, .. }, _)) => reader.on_answer(from, accepted),
+                Ok((ReadReply::Refused(refusal), _)) if refusal.reason == Reason::Generation => {
+                    // The bucket has changed or gone: its rows are no business of this hint any more.
+                    return Ok(());
+                }
+                Ok((ReadReply::Refused(_), _)) | Err(_) => reader.on_unreachable(from),
+            };
+        }
+        match reader.reading() {
+            Reading::Agreed(agreed) => {
+                self.mend(bucket, row, &place, agreed, &reader).await;
+                Ok(())
+            }
+            Reading::Split => Ok(self.rewrite(bucket, row, false).await?),
+            Reading::Wait | Reading::Impossible => Err(lacking()),
+        }
+    }
+
+    async fn mend(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        place: &Place,
+        agreed: Ballot,
+        reader: &Reader,
+    ) {
+        let behind = reader.behind(agreed);
+        let Some(holder) = reader.holder(agreed).filter(|_| !behind.is_empty()) else {
+            return;
+        };
+        if self
+            .replay(bucket, row, place, agreed, holder, &behind)
+            .await
+        {
+            return;
+        }
+        if let Err(error) = self.rewrite(bucket, row, true).await {
+            debug!(%error, "a replica that is behind was not mended; the next reader tries again");
+        }
+    }
+
+    async fn rewrite(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        must_write: bool,
+    ) -> Result<(), WriteError> {
+        if row.part.is_some() {
+            self.settle::<PartState>(bucket, row, must_write).await
+        } else {
+            self.settle::<KeyState>(bucket, row, must_write).await
+        }
     }
 
     /// Replays the Accept that the holder has; whether all of those behind took it.

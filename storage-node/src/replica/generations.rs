@@ -54,7 +54,10 @@ impl Generations {
         commit.await?;
         // Durable: the engine answers for it from now on.
         let mut shown = self.shown.write();
-        if shown.get(&bucket).is_some_and(|held| *held <= engine.generation(bucket)) {
+        if shown
+            .get(&bucket)
+            .is_some_and(|held| *held <= engine.generation(bucket))
+        {
             shown.remove(&bucket);
         }
         Ok(())

@@ -59,7 +59,10 @@ pub(crate) async fn list(
         sources.push((disk.inner.engine.clone(), shards));
     }
     let named: HashSet<_> = request.shards.iter().map(|claim| claim.to.disk).collect();
-    if named.iter().any(|disk| disks.iter().all(|one| one.id() != *disk)) {
+    if named
+        .iter()
+        .any(|disk| disks.iter().all(|one| one.id() != *disk))
+    {
         return Err(NodeError::new(
             NodeErrorCode::NotMember,
             "a disk that is named is not of this node",

@@ -71,11 +71,7 @@ impl Members {
     }
 
     /// The epoch that the named replica answers in.
-    pub(super) fn epoch_of(
-        &self,
-        to: Replica,
-        partition: PartitionId,
-    ) -> Result<Epoch, NodeError> {
+    pub(super) fn epoch_of(&self, to: Replica, partition: PartitionId) -> Result<Epoch, NodeError> {
         match self.rows.read().get(&partition) {
             Some((epoch, replica)) if *replica == to => Ok(*epoch),
             _ => Err(NodeError::new(

@@ -37,6 +37,12 @@ struct Wanted {
     named: Option<(ChunkRef, ChunkOwner)>,
 }
 
+enum Fetched {
+    Here,
+    NobodyHas,
+    NotYet,
+}
+
 impl MissingChunks {
     pub(super) fn count(&self) -> u64 {
         u64::try_from(self.wanted.lock().len()).unwrap_or(u64::MAX)
@@ -88,31 +94,44 @@ impl DiskReplica {
     /// Notes the chunks of an accepted state that should be here and are not.
     pub(super) fn note_chunks(&self, key: &RowKey, state: &[u8]) {
         for (chunk, owner) in named_chunks(key, state) {
-            let Some(partitions) = self.inner.members.partition_count() else {
-                return;
-            };
-            let partition = placement::partition_of_chunk(chunk.id.0, partitions);
-            if self.inner.members.replica_in(partition).is_none()
-                || self.inner.engine.has_chunk(chunk.id).unwrap_or(true)
-            {
-                continue;
-            }
+            self.note_chunk(chunk, owner);
+        }
+    }
+
+    /// Notes a chunk, if it should be here and is not; whether it was.
+    pub(crate) fn note_chunk(&self, chunk: ChunkRef, owner: ChunkOwner) -> bool {
+        let Some(partitions) = self.inner.members.partition_count() else {
+            return false;
+        };
+        let partition = placement::partition_of_chunk(chunk.id.0, partitions);
+        let is_lacking = self.inner.members.replica_in(partition).is_some()
+            && !self.inner.engine.has_chunk(chunk.id).unwrap_or(true);
+        if is_lacking {
             self.inner
                 .missing
                 .note(chunk.id, Some((chunk, owner)), PATIENCE);
         }
+        is_lacking
     }
 
     /// Fetches some of what is due; whether there was any.
     pub(crate) async fn fetch_missing(&self, transport: &dyn Transport, layout: &Layout) -> bool {
         let due = self.inner.missing.due(16);
         for (chunk, wanted) in &due {
-            let is_here = wanted.named.is_some()
-                && self.inner.engine.has_chunk(*chunk).unwrap_or(false);
-            if is_here || self.fetch_one(transport, layout, *chunk, wanted).await {
-                self.inner.missing.found(*chunk);
+            let is_here =
+                wanted.named.is_some() && self.inner.engine.has_chunk(*chunk).unwrap_or(false);
+            let fetched = if is_here {
+                Fetched::Here
             } else {
-                self.inner.missing.later(*chunk);
+                self.fetch_one(transport, layout, *chunk, wanted).await
+            };
+            match fetched {
+                Fetched::Here => self.inner.missing.found(*chunk),
+                Fetched::NobodyHas => {
+                    tracing::debug!(%chunk, "a chunk that was missed is nowhere any more: deleted meanwhile");
+                    self.inner.missing.found(*chunk);
+                }
+                Fetched::NotYet => self.inner.missing.later(*chunk),
             }
         }
         !due.is_empty()
@@ -124,14 +143,15 @@ impl DiskReplica {
         layout: &Layout,
         id: ChunkId,
         wanted: &Wanted,
-    ) -> bool {
+    ) -> Fetched {
         let partition = placement::partition_of_chunk(id.0, layout.partition_count());
         let Some((chunk, owner)) = self.description(id, wanted).await else {
-            return false;
+            return Fetched::NotYet;
         };
         let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
-            return false;
+            return Fetched::NotYet;
         };
+        let mut are_all_without = true;
         for to in rule.members() {
             if to.disk == self.id() {
                 continue;
@@ -157,16 +177,26 @@ impl DiskReplica {
                 deadline,
             )
             .await;
-            let Ok((FetchChunkReply::Found, data)) = reply else {
-                continue;
+            let data = match reply {
+                Ok((FetchChunkReply::Found, data)) => data,
+                Ok((FetchChunkReply::Missing, _)) => continue,
+                Ok((FetchChunkReply::Refused(_), _)) | Err(_) => {
+                    are_all_without = false;
+                    continue;
+                }
             };
+            are_all_without = false;
             if verify(&chunk, &data).await.is_ok()
                 && self.keep(partition, row.epoch, &chunk, &owner, data).await
             {
-                return true;
+                return Fetched::Here;
             }
         }
-        false
+        if are_all_without {
+            Fetched::NobodyHas
+        } else {
+            Fetched::NotYet
+        }
     }
 
     /// What a chunk must be: as a manifest names it, else as this disk's own (rotten) record still says.

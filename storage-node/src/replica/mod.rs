@@ -63,7 +63,10 @@ impl DiskReplica {
         // A bad slot of the anchor may have hidden a higher horizon: nothing promised before now is known.
         let mut found = engine.horizon_found();
         if recovery.is_anchor_slot_bad {
-            let latest = environment.now_ms().saturating_add(max_skew_ms).saturating_add(1_000);
+            let latest = environment
+                .now_ms()
+                .saturating_add(max_skew_ms)
+                .saturating_add(1_000);
             found = found.max(Timestamp::from_ms(latest));
         }
         let missing = MissingChunks::default();
@@ -188,11 +191,7 @@ impl DiskReplica {
     }
 
     /// Holds the generation that a request shows, durably, before anything is answered in it.
-    async fn adopt_generation(
-        &self,
-        bucket: BucketId,
-        shown: Generation,
-    ) -> Result<(), NodeError> {
+    async fn adopt_generation(&self, bucket: BucketId, shown: Generation) -> Result<(), NodeError> {
         self.inner
             .generations
             .adopt(&self.inner.engine, bucket, shown)

@@ -18,17 +18,15 @@ impl DiskReplica {
         let bucket = request.after.bucket;
         self.adopt_generation(bucket, request.generation).await?;
         let guard = self.guard(request.to, request.partition, bucket)?;
-        if let Err(refusal) = acceptor::admit(
-            &Slot::default(),
-            &guard,
-            request.epoch,
-            request.generation,
-        ) {
+        if let Err(refusal) =
+            acceptor::admit(&Slot::default(), &guard, request.epoch, request.generation)
+        {
             return Ok(ReadPartsReply::Refused(refusal));
         }
-        let part = request.after.part.ok_or_else(|| {
-            NodeError::new(NodeErrorCode::Malformed, "no upload is named")
-        })?;
+        let part = request
+            .after
+            .part
+            .ok_or_else(|| NodeError::new(NodeErrorCode::Malformed, "no upload is named"))?;
         let limit = usize::try_from(request.limit)
             .unwrap_or(ROWS_MAX)
             .clamp(1, ROWS_MAX);

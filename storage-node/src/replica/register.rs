@@ -159,7 +159,8 @@ impl DiskReplica {
         request: ReadRequest,
     ) -> Result<(ReadReply, Payload), NodeError> {
         let key = &request.key;
-        self.adopt_generation(key.bucket, request.generation).await?;
+        self.adopt_generation(key.bucket, request.generation)
+            .await?;
         // A compaction may move the body between the look and the read: then look again.
         for _ in 0..3 {
             let guard = self.guard(request.to, request.partition, key.bucket)?;
@@ -170,8 +171,7 @@ impl DiskReplica {
                 accepted: durable,
                 durable,
             };
-            if let Err(refusal) =
-                acceptor::admit(&slot, &guard, request.epoch, request.generation)
+            if let Err(refusal) = acceptor::admit(&slot, &guard, request.epoch, request.generation)
             {
                 return Ok((ReadReply::Refused(refusal), Payload::new()));
             }

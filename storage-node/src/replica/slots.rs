@@ -140,7 +140,11 @@ impl Shard {
         if self.entries.len() <= ENTRIES_MAX {
             return;
         }
-        let mut ages: Vec<u64> = self.entries.values().map(|entry| entry.promised_ms).collect();
+        let mut ages: Vec<u64> = self
+            .entries
+            .values()
+            .map(|entry| entry.promised_ms)
+            .collect();
         let middle = ages.len() / 2;
         let (_, median, _) = ages.select_nth_unstable(middle);
         let median = *median;

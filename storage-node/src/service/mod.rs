@@ -6,8 +6,8 @@ use ringfort_ring::id::DiskId;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::Payload;
 use ringfort_wire::message::{
-    DeleteChunksReply, DeleteChunksRequest, GetLayoutReply, NodeStatusReply, PingReply, RaiseReply,
-    RaiseRequest, Request, Response,
+    DeleteChunksReply, DeleteChunksRequest, GetLayoutReply, NodeStatusReply, NoteChunksReply,
+    PingReply, RaiseReply, RaiseRequest, Request, Response,
 };
 use ringfort_wire::transport::{BoxFuture, Peer, Service};
 use std::sync::Arc;
@@ -57,7 +57,9 @@ async fn answer(
             let disk = node.disk(request.to.disk)?;
             plain(Response::ReadParts(disk.read_parts(request).await?))
         }
-        Request::List(request) => plain(Response::List(list::list(node.disks_open(), request).await?)),
+        Request::List(request) => plain(Response::List(
+            list::list(node.disks_open(), request).await?,
+        )),
         Request::Raise(request) => plain(Response::Raise(raise(node, request).await?)),
         Request::StoreChunk(request) => {
             let disk = node.disk(request.to.disk)?;
@@ -72,6 +74,15 @@ async fn answer(
         }
         Request::DeleteChunks(request) => {
             plain(Response::DeleteChunks(delete_chunks(node, &request)))
+        }
+        Request::NoteChunks(request) => {
+            let mut noted = 0;
+            for (replica, chunk, owner) in request.chunks {
+                if let Ok(disk) = node.disk(replica.disk) {
+                    noted += u32::from(disk.note_chunk(chunk, owner));
+                }
+            }
+            plain(Response::NoteChunks(NoteChunksReply { noted }))
         }
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {

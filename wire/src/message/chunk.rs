@@ -74,3 +74,17 @@ pub struct DeleteChunksReply {
     /// How many were taken into the queue.
     pub accepted: u32,
 }
+
+/// Chunks that a replica should have and may have missed: it fetches from its peers those that it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteChunksRequest {
+    /// Replica, chunk and owner.
+    pub chunks: Vec<(Replica, ChunkRef, ChunkOwner)>,
+}
+
+/// The answer to a NoteChunks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteChunksReply {
+    /// How many of them it lacked and has noted.
+    pub noted: u32,
+}

@@ -142,6 +142,8 @@ requests! {
     11 FetchChunk(FetchChunkRequest) -> FetchChunkReply;
     /// Delete chunks.
     12 DeleteChunks(DeleteChunksRequest) -> DeleteChunksReply;
+    /// Note chunks that may have been missed.
+    13 NoteChunks(NoteChunksRequest) -> NoteChunksReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.
