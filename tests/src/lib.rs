@@ -1,1 +1,9 @@
-//! The whole cluster under one seed; whole-process fault tests; checkers.
+//! Tests of the cluster as a whole, and what they stand on.
+//!
+//! - [`simulation`]: the register's state machines under one seed (ring 1 of the proof);
+//! - [`checkers`]: what a history must satisfy, each named for the promise that it guards;
+//! - [`random`]: the one source of chance.
+
+pub mod checkers;
+pub mod random;
+pub mod simulation;
