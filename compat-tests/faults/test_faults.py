@@ -61,9 +61,11 @@ def kill_when(condition, process, seconds=120):
 
     def run():
         deadline = time.monotonic() + seconds
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.kill()
+        try:
+            while not condition() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            process.kill()
         done.set()
 
     thread = threading.Thread(target=run)

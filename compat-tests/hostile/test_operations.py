@@ -85,16 +85,21 @@ def test_row_112_if_match(h):
 
 
 def race(calls):
-    answers = [None] * len(calls)
+    answers, failures = [None] * len(calls), []
 
     def run(i):
-        answers[i] = calls[i]()
+        try:
+            answers[i] = calls[i]()
+        except Exception as e:
+            failures.append(e)
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
+    if failures:
+        raise failures[0]
     return answers
 
 
