@@ -223,3 +223,130 @@ impl Layout {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn member(disk: u16, joined: u64) -> Member {
+        Member {
+            disk,
+            joined: Epoch(joined),
+        }
+    }
+
+    fn layout() -> Layout {
+        let node = |id: u128| NodeEntry {
+            id: NodeId::from_u128(id),
+            name: id.to_string(),
+            address: "127.0.0.1:7000".to_string(),
+            zone: "z".to_string(),
+        };
+        let disk = |id: u128, node| DiskEntry {
+            id: DiskId::from_u128(id),
+            node,
+            capacity_bytes: 1,
+        };
+        Layout {
+            cluster: ClusterId::from_u128(1),
+            era: Era(0),
+            version: 4,
+            replicas: 3,
+            control_epoch: Epoch(1),
+            control: vec![0, 1, 2],
+            nodes: vec![node(1), node(2), node(3)],
+            disks: vec![disk(10, 0), disk(20, 1), disk(30, 2), disk(31, 2)],
+            rows: vec![
+                Row {
+                    epoch: Epoch(1),
+                    members: Members::Stable(vec![member(0, 1), member(1, 1), member(2, 1)]),
+                },
+                Row {
+                    epoch: Epoch(4),
+                    members: Members::Joint {
+                        old: vec![member(0, 1), member(1, 1), member(2, 1)],
+                        new: vec![member(0, 1), member(1, 1), member(3, 4)],
+                    },
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_row_gives_the_rule_of_its_members_identities() {
+        let layout = layout();
+        assert_eq!(layout.check(), Ok(()));
+        assert_eq!(layout.partition_count(), 2);
+        let replica = |disk, joined| Replica {
+            disk: DiskId::from_u128(disk),
+            joined: Epoch(joined),
+        };
+        let old = vec![replica(10, 1), replica(20, 1), replica(30, 1)];
+        let new = vec![replica(10, 1), replica(20, 1), replica(31, 4)];
+        assert_eq!(
+            layout.rule(PartitionId(0)),
+            Some(QuorumRule::stable(old.clone()))
+        );
+        assert_eq!(
+            layout.rule(PartitionId(1)),
+            Some(QuorumRule::joint(old, new))
+        );
+        assert_eq!(layout.rule(PartitionId(2)), None);
+        let node = layout.node_of(DiskId::from_u128(31));
+        assert_eq!(node.map(|node| node.id), Some(NodeId::from_u128(3)));
+        assert_eq!(layout.node_of(DiskId::from_u128(99)), None);
+    }
+
+    /// A layout comes from the network and from disk: each broken invariant is told, none panics.
+    #[test]
+    fn every_broken_invariant_is_refused() {
+        let breakages: [(&str, fn(&mut Layout)); 19] = [
+            ("no nodes", |l| l.nodes.clear()),
+            ("no disks", |l| l.disks.clear()),
+            ("no rows", |l| l.rows.clear()),
+            ("a node twice", |l| l.nodes[1].id = l.nodes[0].id),
+            ("a disk twice", |l| l.disks[1].id = l.disks[0].id),
+            ("a disk of no node", |l| l.disks[0].node = 3),
+            ("no control set", |l| l.control.clear()),
+            ("an even control set", |l| l.control = vec![0, 1]),
+            ("a control node twice", |l| l.control = vec![0, 1, 1]),
+            ("an unknown control node", |l| l.control = vec![0, 1, 9]),
+            ("a control epoch ahead", |l| l.control_epoch = Epoch(5)),
+            ("version 0", |l| {
+                l.version = 0;
+                l.control_epoch = Epoch(0);
+            }),
+            ("two replicas", |l| l.replicas = 2),
+            ("a row ahead", |l| l.rows[0].epoch = Epoch(5)),
+            ("an empty row", |l| {
+                l.rows[0].members = Members::Stable(vec![])
+            }),
+            ("a member twice", |l| {
+                l.rows[0].members = Members::Stable(vec![member(0, 1), member(0, 1)]);
+            }),
+            ("too many members", |l| {
+                l.rows[0].members = Members::Stable(vec![member(0, 1); 6]);
+            }),
+            ("an unknown disk", |l| {
+                l.rows[0].members = Members::Stable(vec![member(4, 1)]);
+            }),
+            ("a member from after its row", |l| {
+                l.rows[0].members = Members::Stable(vec![member(0, 2)]);
+            }),
+        ];
+        for (what, breakage) in breakages {
+            let mut broken = layout();
+            breakage(&mut broken);
+            assert!(broken.check().is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_layout_reads_back_from_its_bytes() {
+        let layout = layout();
+        let bytes = postcard::to_allocvec(&layout).unwrap_or_default();
+        assert_eq!(postcard::from_bytes(&bytes), Ok(layout));
+    }
+}

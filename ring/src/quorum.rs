@@ -177,3 +177,7 @@ impl Tally {
         &self.rule
     }
 }
+
+#[cfg(test)]
+#[path = "quorum_tests.rs"]
+mod tests;
