@@ -50,7 +50,7 @@ def test_cp_with_checksum_algorithms(aws, bucket, tmp_path, algorithm):
     body = made_bytes(algorithm, 17 << 20)
     (tmp_path / "up").write_bytes(body)
     done = aws.try_run("s3", "cp", str(tmp_path / "up"), f"s3://{bucket}/k", "--checksum-algorithm", algorithm)
-    if done.returncode and b"CRT" in done.stderr:
+    if done.returncode and b"botocore[crt]" in done.stderr:
         pytest.skip("this awscli has no CRT for the algorithm")
     assert done.returncode == 0, done.stderr
     aws.run("s3", "cp", f"s3://{bucket}/k", str(tmp_path / "down"), "--checksum-mode", "ENABLED")
