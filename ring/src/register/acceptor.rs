@@ -185,3 +185,7 @@ pub fn accept(slot: &Slot, guard: &Guard, claim: &Claim) -> Result<Accepting, Re
     }
     Ok(Accepting::Append)
 }
+
+#[cfg(test)]
+#[path = "acceptor_tests.rs"]
+mod tests;

@@ -68,3 +68,61 @@ impl Horizon {
             .saturating_sub(now_ms.saturating_add(max_skew_ms))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    #[test]
+    fn a_new_disk_grants_nothing_before_it_has_recorded() {
+        let mut horizon = Horizon::after_start(Timestamp::ZERO);
+        assert_eq!(horizon.refused_up_to(), Timestamp::ZERO);
+        assert!(!horizon.covers(at(1)));
+        let wanted = horizon.next(10_000, at(10_000));
+        assert_eq!(wanted, at(11_000));
+        horizon.on_recorded(wanted);
+        assert!(horizon.covers(at(11_000)) && !horizon.covers(at(11_000).next()));
+        assert_eq!(horizon.refused_up_to(), Timestamp::ZERO);
+    }
+
+    #[test]
+    fn what_was_recorded_before_a_restart_is_refused_and_not_granted_again() {
+        let horizon = Horizon::after_start(at(11_000));
+        assert_eq!(horizon.refused_up_to(), at(11_000));
+        // Whatever passes the refusal needs a record of its own first.
+        assert!(!horizon.covers(at(11_000).next()));
+    }
+
+    #[test]
+    fn the_record_is_never_lower_and_covers_what_is_wanted() {
+        let horizon = Horizon::after_start(at(11_000));
+        // A clock that went back.
+        assert_eq!(horizon.next(5_000, at(5_000)), at(11_000));
+        // A ballot ahead of the clock by more than the lead.
+        assert_eq!(horizon.next(10_500, at(13_000)), at(13_000));
+        let mut later = horizon;
+        later.on_recorded(at(9_000));
+        assert!(later.covers(at(11_000)));
+    }
+
+    #[test]
+    fn half_of_the_lead_is_kept_under_load() {
+        let mut horizon = Horizon::after_start(Timestamp::ZERO);
+        horizon.on_recorded(horizon.next(10_000, at(10_000)));
+        assert!(!horizon.wants_renewal(10_500));
+        assert!(horizon.wants_renewal(10_501));
+    }
+
+    #[test]
+    fn a_restarted_disk_says_how_long_it_refuses() {
+        let horizon = Horizon::after_start(at(11_000));
+        assert_eq!(horizon.wait_ms(10_000, 500), 501);
+        assert_eq!(horizon.wait_ms(10_501, 500), 0);
+        assert_eq!(horizon.wait_ms(20_000, 500), 0);
+        assert_eq!(horizon.wait_ms(u64::MAX, 500), 0);
+    }
+}

@@ -69,3 +69,70 @@ impl RecentOperations {
         self.since
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hlc::Timestamp;
+    use crate::id::Incarnation;
+
+    fn ballot(ms: u64) -> Ballot {
+        Ballot {
+            time: Timestamp::from_ms(ms),
+            incarnation: Incarnation::from_u128(1),
+        }
+    }
+
+    fn record(number: u8) -> OperationRecord {
+        OperationRecord {
+            id: [number; 16],
+            invocation: Some([number / 2; 16]),
+            ballot: ballot(u64::from(number)),
+            answer: Vec::from([number]),
+        }
+    }
+
+    #[test]
+    fn the_last_few_are_remembered_and_the_newest_trimmed_is_told() {
+        let mut operations = RecentOperations::default();
+        for number in 1..=8 {
+            operations.push(record(number));
+            assert_eq!(operations.since(), Ballot::ZERO);
+        }
+        operations.push(record(9));
+        operations.push(record(10));
+        assert_eq!(operations.since(), ballot(2));
+        assert_eq!(operations.find([2; 16]), None);
+        assert_eq!(operations.find([3; 16]), Some(&record(3)));
+        assert_eq!(operations.find([10; 16]), Some(&record(10)));
+    }
+
+    #[test]
+    fn over_an_empty_register_nothing_below_the_floor_is_known() {
+        let mut operations = RecentOperations::after_empty(ballot(50));
+        assert_eq!(operations.since(), ballot(50));
+        for number in 1..=9 {
+            operations.push(record(number));
+        }
+        // Trimming never lowers it.
+        assert_eq!(operations.since(), ballot(50));
+    }
+
+    #[test]
+    fn the_newest_try_of_an_invocation_is_found() {
+        let mut operations = RecentOperations::default();
+        for number in 1..=5 {
+            operations.push(record(number));
+        }
+        assert_eq!(operations.find_invocation([1; 16]), Some(&record(3)));
+        assert_eq!(operations.find_invocation([9; 16]), None);
+    }
+
+    #[test]
+    fn it_reads_back_from_its_bytes() {
+        let mut operations = RecentOperations::after_empty(ballot(3));
+        operations.push(record(7));
+        let bytes = postcard::to_allocvec(&operations).unwrap_or_default();
+        assert_eq!(postcard::from_bytes(&bytes), Ok(operations));
+    }
+}

@@ -377,3 +377,7 @@ impl<S> Proposer<S> {
 pub fn time_above(past: Ballot, last: Timestamp) -> Timestamp {
     past.time.max(last).next()
 }
+
+#[cfg(test)]
+#[path = "proposer_tests.rs"]
+mod tests;

@@ -105,3 +105,7 @@ impl Reader {
         self.tally.verdict() == Verdict::Reached
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
