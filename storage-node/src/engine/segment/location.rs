@@ -1,6 +1,6 @@
 //! Where things are: positions in the log, locations of records, bodies.
 
-use crate::disk::DiskFile;
+use super::file::SegmentFile;
 use std::sync::Arc;
 
 /// A place in the log. Orders as the log was written.
@@ -31,7 +31,7 @@ pub struct BodyLocation {
 
 #[derive(Clone, Debug)]
 pub(crate) struct BodyAt {
-    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) segment: Arc<SegmentFile>,
     pub(crate) record: Location,
     /// Where in the payload the body begins.
     pub(crate) skip: u32,
