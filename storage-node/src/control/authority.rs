@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use ringfort_ring::assign::compute_layout;
 use ringfort_ring::id::{ClusterId, DiskId, NodeId};
 use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
+use ringfort_wire::authority::{Authority as CertificateAuthority, request_key_digest};
 use ringfort_wire::environment::Environment;
+use ringfort_wire::identity::IdentityError;
+use ringfort_wire::join::SecretDigest;
 use ringfort_wire::message::{JoinReply, JoinRequest, Role};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -23,22 +26,9 @@ use std::sync::Arc;
 const FILE_NAME: &str = "authority.state";
 const FORMAT_VERSION: u8 = 1;
 
-/// What signs members' certificates.
-pub trait Certificates: Send + Sync + 'static {
-    /// The cluster's certificate authority, DER.
-    fn authority(&self) -> Vec<u8>;
-    /// Signs a request (PKCS #10, DER) for a member; answers the certificate, DER.
-    ///
-    /// # Errors
-    /// What is wrong with the request, in words.
-    fn sign(&self, csr: &[u8], id: NodeId, role: Role) -> Result<Vec<u8>, String>;
-}
-
 /// A cluster as `cluster init` makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPlan {
-    /// The cluster.
-    pub cluster: ClusterId,
     /// The storage nodes that the first layout waits for, the bootstrap node included.
     pub nodes: u16,
     /// N: 1, 3 or 5.
@@ -49,8 +39,15 @@ pub struct ClusterPlan {
     pub bootstrap: Member,
     /// SHA-256 of the admin token.
     pub admin_token_hash: [u8; 32],
-    /// SHA-256 of the certificate authority (DER).
-    pub authority_sha256: [u8; 32],
+}
+
+/// A cluster as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCluster {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Tokens for the other nodes, then for gateways.
+    pub tokens: Vec<JoinToken>,
 }
 
 /// A member as it joined.
@@ -68,6 +65,8 @@ pub struct Member {
     pub zone: String,
     /// A node's disks and their capacities in bytes.
     pub disks: Vec<(DiskId, u64)>,
+    /// SHA-256 of its public key: who has a used token and a member's id, but not its key, is somebody else.
+    pub key_digest: [u8; 32],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +101,9 @@ pub enum AuthorityError {
     /// The first layout could not be kept.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The certificate authority could not be made, read or kept.
+    #[error(transparent)]
+    Certificates(#[from] IdentityError),
 }
 
 fn refused<T>(why: impl Into<String>) -> Result<T, AuthorityError> {
@@ -111,7 +113,7 @@ fn refused<T>(why: impl Into<String>) -> Result<T, AuthorityError> {
 /// Admits members.
 pub struct Authority {
     path: PathBuf,
-    certificates: Arc<dyn Certificates>,
+    certificates: CertificateAuthority,
     layouts: Arc<LayoutStore>,
     environment: Environment,
     state: Mutex<State>,
@@ -144,7 +146,7 @@ impl Authority {
         plan: &ClusterPlan,
         gateways: u16,
         environment: &Environment,
-    ) -> Result<Vec<JoinToken>, AuthorityError> {
+    ) -> Result<NewCluster, AuthorityError> {
         check_plan(plan)?;
         if Self::exists(folder)? {
             return refused(format!(
@@ -153,14 +155,23 @@ impl Authority {
                 folder.display()
             ));
         }
+        // A crash may have left one: then it goes on being the cluster's.
+        let certificates = match CertificateAuthority::load(folder)? {
+            Some(left) => left,
+            None => {
+                let made = CertificateAuthority::create(ClusterId(environment.random_id()))?;
+                made.save(folder)?;
+                made
+            }
+        };
         let mut state = State {
-            cluster: plan.cluster,
+            cluster: certificates.cluster(),
             nodes: plan.nodes,
             replicas: plan.replicas,
             partitions: plan.partitions,
             bootstrap: plan.bootstrap.id,
             admin_token_hash: plan.admin_token_hash,
-            authority_sha256: plan.authority_sha256,
+            authority_sha256: certificates.fingerprint(),
             tokens: Vec::new(),
             members: vec![plan.bootstrap.clone()],
         };
@@ -171,7 +182,10 @@ impl Authority {
             .map(|role| state.draw_token(role, environment))
             .collect();
         state.write(&folder.join(FILE_NAME))?;
-        Ok(tokens)
+        Ok(NewCluster {
+            cluster: state.cluster,
+            tokens,
+        })
     }
 
     /// Opens a bootstrap node's state; `None` where the folder is not one's.
@@ -180,7 +194,6 @@ impl Authority {
     /// A damaged file; one of another cluster than the certificates'.
     pub fn open(
         folder: &Path,
-        certificates: Arc<dyn Certificates>,
         layouts: Arc<LayoutStore>,
         environment: Environment,
     ) -> Result<Option<Self>, AuthorityError> {
@@ -189,6 +202,15 @@ impl Authority {
             return Ok(None);
         };
         let state = State::decode(&path, &bytes)?;
+        let certificates = CertificateAuthority::load(folder)?;
+        let Some(certificates) = certificates.filter(|found| found.cluster() == state.cluster)
+        else {
+            return refused(format!(
+                "{} is of cluster {}, but the certificate authority beside it is not: put back a copy of the folder",
+                path.display(),
+                state.cluster
+            ));
+        };
         Ok(Some(Self {
             path,
             certificates,
@@ -275,12 +297,14 @@ impl Authority {
     fn admit(&self, request: &JoinRequest) -> Result<JoinReply, AuthorityError> {
         let mut state = self.state.lock();
         let mut next = state.clone();
-        next.admit(request)?;
+        let no = |error: IdentityError| AuthorityError::Refused(error.to_string());
+        let key_digest = request_key_digest(&request.csr).map_err(no)?;
+        next.admit(request, key_digest)?;
         // Signed before anything is written: a request that cannot be signed costs no token.
         let certificate = self
             .certificates
-            .sign(&request.csr, request.id, request.role)
-            .map_err(AuthorityError::Refused)?;
+            .issue(&request.csr, request.id, request.role)
+            .map_err(no)?;
         if next != *state {
             next.write(&self.path)?;
             *state = next;
@@ -289,7 +313,7 @@ impl Authority {
         self.form_layout(&state)?;
         Ok(JoinReply::Joined {
             cluster: state.cluster,
-            authority: self.certificates.authority(),
+            authority: self.certificates.certificate().to_vec(),
             certificate,
             seeds: state.addresses(),
             admin_token_hash: state.admin_token_hash,
@@ -401,7 +425,7 @@ impl State {
         let mut secret = [0; 32];
         environment.fill(&mut secret);
         self.tokens.push(Token {
-            hash: JoinToken::hash(&secret),
+            hash: SecretDigest::of(&secret).0,
             role,
             used_by: None,
         });
@@ -430,10 +454,8 @@ impl State {
     }
 
     /// Judges a request, and takes the joiner in.
-    fn admit(&mut self, request: &JoinRequest) -> Result<(), AuthorityError> {
-        let hash = JoinToken::hash(&request.secret);
-        // blake3's comparison takes the same time wherever two hashes differ.
-        let known = |token: &&mut Token| blake3::Hash::from(token.hash) == blake3::Hash::from(hash);
+    fn admit(&mut self, request: &JoinRequest, key_digest: [u8; 32]) -> Result<(), AuthorityError> {
+        let known = |token: &&mut Token| SecretDigest(token.hash).is_of(&request.secret);
         let Some(token) = self.tokens.iter_mut().find(known) else {
             return refused(
                 "the token is not one of this cluster's: take one from `ringfort cluster init` or make one with \
@@ -462,6 +484,7 @@ impl State {
             address: request.address.clone(),
             zone: request.zone.clone(),
             disks: request.disks.clone(),
+            key_digest,
         };
         self.take_in(joiner)
     }
@@ -487,8 +510,8 @@ impl State {
                 return Ok(());
             }
             return refused(
-                "this folder has asked to join before with another name, address, zone or disks: start it as the \
-                 first time",
+                "this folder has asked to join before with another key, name, address, zone or disks: start it as \
+                 the first time",
             );
         }
         if joiner.role == Role::Node {

@@ -3,7 +3,8 @@
 //! ```text
 //! rfjoin1-<hex of: postcard JoinToken | crc32c of that, u32 BE>
 //! ```
-//! The checksum only tells a token that was cut or mistyped from one that is not accepted.
+//! It says more than what goes over the wire: a storage node needs the cluster's id before it joins, to make its
+//! disks. The checksum only tells a token that was cut or mistyped from one that is not accepted.
 
 use ringfort_ring::id::ClusterId;
 use ringfort_wire::message::Role;
@@ -65,10 +66,14 @@ impl JoinToken {
         postcard::from_bytes(body).map_err(|_| TokenError::Damaged)
     }
 
-    /// What is kept of a secret: nobody can join with it.
+    /// What [`ringfort_wire::join::join`] needs of it, at one of its addresses.
     #[must_use]
-    pub fn hash(secret: &[u8; 32]) -> [u8; 32] {
-        *blake3::hash(secret).as_bytes()
+    pub fn at(&self, address: &str) -> ringfort_wire::join::JoinToken {
+        ringfort_wire::join::JoinToken {
+            address: address.to_owned(),
+            authority_fingerprint: self.authority_sha256,
+            secret: self.secret,
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+//! `/metrics`: the recorder, and the figures that are read from a node when somebody asks.
+
+use crate::failure::Failure;
+use metrics::{Unit, describe_gauge, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use ringfort_storage_node::node::Node;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes free in a disk's file system.
+const DISK_FREE_BYTES: &str = "ringfort_disk_free_bytes";
+/// Bytes of a disk's file system.
+const DISK_TOTAL_BYTES: &str = "ringfort_disk_total_bytes";
+/// Bytes of records that count.
+const DISK_LIVE_BYTES: &str = "ringfort_disk_live_bytes";
+/// Bytes of records that compaction will free.
+const DISK_GARBAGE_BYTES: &str = "ringfort_disk_garbage_bytes";
+/// Registers.
+const DISK_ROWS: &str = "ringfort_disk_rows";
+/// Chunks.
+const DISK_CHUNKS: &str = "ringfort_disk_chunks";
+/// Chunks that a disk owes and is fetching.
+const DISK_MISSING_CHUNKS: &str = "ringfort_disk_missing_chunks";
+/// 1: the disk takes no writes.
+const DISK_WRITES_CLOSED: &str = "ringfort_disk_writes_closed";
+/// 1, with the release as a label.
+const BUILD_INFO: &str = "ringfort_build_info";
+
+/// Upper bounds of every histogram of seconds.
+const SECONDS: [f64; 14] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 20.0,
+];
+
+/// What the process counts.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: PrometheusHandle,
+    nodes: Arc<Vec<Arc<Node>>>,
+}
+
+/// Installs the recorder; once a process, before anything counts.
+pub fn install() -> Result<PrometheusHandle, Failure> {
+    let no = |error| Failure::failed(format!("metrics cannot start: {error}"));
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .map_err(no)?
+        .install_recorder()
+        .map_err(no)?;
+    describe_gauge!(DISK_FREE_BYTES, Unit::Bytes, "Bytes free in a disk's file system.");
+    describe_gauge!(DISK_TOTAL_BYTES, Unit::Bytes, "Bytes of a disk's file system.");
+    describe_gauge!(DISK_LIVE_BYTES, Unit::Bytes, "Bytes of records that count.");
+    describe_gauge!(DISK_GARBAGE_BYTES, Unit::Bytes, "Bytes of records that compaction will free.");
+    describe_gauge!(DISK_ROWS, "Registers on a disk.");
+    describe_gauge!(DISK_CHUNKS, "Chunks on a disk.");
+    describe_gauge!(DISK_MISSING_CHUNKS, "Chunks that a disk owes and is fetching.");
+    describe_gauge!(DISK_WRITES_CLOSED, "1: the disk takes no writes.");
+    describe_gauge!(BUILD_INFO, "1, with the release as a label.");
+    gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(recorder)
+}
+
+impl Metrics {
+    /// Of a process with these nodes.
+    pub fn new(recorder: PrometheusHandle, nodes: Vec<Arc<Node>>) -> Self {
+        Self {
+            recorder,
+            nodes: Arc::new(nodes),
+        }
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        for node in self.nodes.iter() {
+            for disk in node.disk_statuses() {
+                let id = disk.id.to_string();
+                set(DISK_FREE_BYTES, &id, disk.free_bytes);
+                set(DISK_TOTAL_BYTES, &id, disk.total_bytes);
+                set(DISK_LIVE_BYTES, &id, disk.live_bytes);
+                set(DISK_GARBAGE_BYTES, &id, disk.garbage_bytes);
+                set(DISK_ROWS, &id, disk.rows);
+                set(DISK_CHUNKS, &id, disk.chunks);
+                set(DISK_MISSING_CHUNKS, &id, disk.missing_chunks);
+                set(DISK_WRITES_CLOSED, &id, u64::from(disk.writes_closed.is_some()));
+            }
+        }
+        self.recorder.render()
+    }
+
+    /// Keeps histograms small while nobody reads them.
+    pub async fn keep_up(self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.recorder.run_upkeep();
+        }
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; beyond 2^53 bytes the last digits do not matter"
+)]
+fn set(name: &'static str, disk: &str, value: u64) {
+    gauge!(name, "disk" => disk.to_owned()).set(value as f64);
+}
