@@ -322,7 +322,7 @@ mod tests {
         let frame = Frame::new(label(), b"body", Bytes::from_static(b"payload")).unwrap();
         assert_eq!(
             hex::encode(&frame.head),
-            "52465701020103000300000000000000040000000500000004000000070000005e45bfe7ca1ad9cd626f6479"
+            "52465701020103000300000000000000040000000500000004000000070000003fdcce654242071d626f6479"
         );
     }
 

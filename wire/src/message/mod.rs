@@ -162,3 +162,6 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NodeE
     postcard::from_bytes(bytes)
         .map_err(|error| NodeError::new(NodeErrorCode::Malformed, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;
