@@ -177,7 +177,7 @@ async fn a_call_ends_at_its_deadline_and_the_node_stops_working_on_it() {
     let transport = transport(&authority, &served);
     send(&transport, ping(), Payload::new()).await.unwrap();
     events.recv().await.unwrap();
-    let short = Duration::from_millis(100);
+    let short = Duration::from_secs(1);
     let outcome = transport
         .send(A, Lane::Chunks, fetch(HANG), Payload::new(), short)
         .await;
@@ -268,13 +268,13 @@ async fn a_stopping_server_finishes_what_is_under_way_and_takes_no_more() {
     let authority = authority();
     let (service, mut events) = Echo::watched();
     let options = ServerOptions {
-        drain_max: Duration::from_millis(200),
+        drain_max: Duration::from_secs(2),
         ..ServerOptions::default()
     };
     let node = identity(&authority, A, Role::Node);
     let served = Served::start_with(node, service, options).await;
     let transport = transport(&authority, &served);
-    let big = Payload::from(vec![1; PAYLOAD_MAX_BYTES as usize]);
+    let big = Payload::from(vec![1; 1024 * 1024]);
     let slow = tokio::spawn(transport.send(A, Lane::Chunks, ping(), big.clone(), LONG));
     let hanging = tokio::spawn(transport.send(A, Lane::Repair, fetch(HANG), Payload::new(), LONG));
     events.recv().await.unwrap();
@@ -460,25 +460,27 @@ async fn a_hello_that_the_certificate_does_not_bear_out_is_refused_with_the_reas
 async fn garbage_at_the_port_does_no_harm_and_silence_is_cut() {
     let authority = authority();
     let options = ServerOptions {
-        handshake_max: Duration::from_millis(100),
+        handshake_max: Duration::from_secs(2),
         unproved_max: 4,
         ..ServerOptions::default()
     };
     let node = identity(&authority, A, Role::Node);
     let served = Served::start_with(node, Echo::shared(), options).await;
     let transport = transport(&authority, &served);
-    for garbage in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
+    let garbage: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\n\r\n",
         &[0xff; 4096],
         &[0x16, 3, 1, 0xff, 0xff],
         &[],
-    ] {
+    ];
+    join_all(garbage.map(async |garbage| {
         let mut socket = TcpStream::connect(served.address).await.unwrap();
         socket.write_all(garbage).await.unwrap();
         // The server closes by itself; how much it says before does not matter.
         let mut rest = Vec::new();
         let _ = timeout(LONG, socket.read_to_end(&mut rest)).await.unwrap();
-    }
+    }))
+    .await;
     send(&transport, ping(), Payload::new()).await.unwrap();
     // Behind TLS too, before the hello and after it.
     let tls = tls::client_config(&identity(&authority, GATEWAY, Role::Gateway)).unwrap();
