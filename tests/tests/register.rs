@@ -31,7 +31,16 @@ fn fresh_seeds_break_no_promise() {
     let first = since.as_secs() * 1_000_000;
     println!("seeds {first} and the next {}", seeds_wanted());
     for seed in first..first + seeds_wanted() {
-        check(seed);
+        if seed % 4 == 0 {
+            check(seed);
+        } else {
+            let report = run(seed, None);
+            assert!(
+                report.violations.is_empty(),
+                "seed {seed}: {:#?}",
+                report.violations
+            );
+        }
     }
 }
 

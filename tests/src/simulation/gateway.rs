@@ -43,6 +43,8 @@ struct Active {
     attempts_left: u64,
     sleeps: bool,
     reads_first: bool,
+    /// Whether a settled row is written again all the same, as repair does where a replay is refused.
+    rewrites: bool,
     phase: Phase,
     proposer: Proposer<Shared>,
     /// The answers to the round of a read.
@@ -151,6 +153,7 @@ impl Gateway {
             attempts_left: attempts,
             sleeps: world.random.chance(world.settings.sleepy),
             reads_first,
+            rewrites: world.random.chance(200),
             phase: Phase::Waiting,
             proposer: Proposer::new(world.row(self.epoch).rule()),
             rows: Vec::new(),
@@ -280,7 +283,7 @@ impl Gateway {
                     let mut counted = ballot;
                     if world.has(Mutation::AgreementByValue) {
                         let same = |(_, _, other): &&(_, _, Option<Shared>)| {
-                            content_of(other.as_ref()) == content_of(value.as_ref())
+                            etag_of(other.as_ref()) == etag_of(value.as_ref())
                         };
                         counted = op
                             .rows
@@ -445,6 +448,27 @@ impl Gateway {
         }
     }
 
+    /// A hint for a member that missed a write: the Accept as it was, in the epoch of now.
+    pub(super) fn replay(&self, world: &mut World, key: usize, ballot: Ballot, value: &Shared) {
+        if !self.is_alive {
+            return;
+        }
+        let caller = Caller {
+            process: Process::Gateway(self.index),
+            call: 0,
+        };
+        let claim = Claim {
+            epoch: self.epoch,
+            generation: Generation(0),
+            ballot,
+            born: None,
+        };
+        for member in Self::all_members(world, self.epoch) {
+            let value = value.clone();
+            world.ask(caller, member, Request::Accept { key, claim, value });
+        }
+    }
+
     /// Read-repair: the Accept as it was, to those behind.
     fn repair(&self, world: &mut World, op: &Active, ballot: Ballot, value: Option<&Shared>) {
         let Some(value) = value else {
@@ -490,6 +514,22 @@ impl Gateway {
                     Outcome::Settled(_) => Answer::Found(content_of(op.seen.as_ref())),
                     Outcome::Unknown => Answer::Unknown,
                 };
+                if let (Outcome::Written(ballot), Some(value)) = (outcome, op.sent.clone())
+                    && !op.proposer.missing().is_empty()
+                    && world.random.chance(world.settings.hints)
+                {
+                    let delay = world.random.below(world.settings.hint_us);
+                    let (gateway, key) = (self.index, op.key);
+                    world.after(
+                        delay,
+                        Event::Hint {
+                            gateway,
+                            key,
+                            ballot,
+                            value,
+                        },
+                    );
+                }
                 self.finish(op, answer);
             }
             Step::Retry { past, why } => {
@@ -527,6 +567,7 @@ impl Gateway {
             .is_some_and(|state| state.operations.find(op.id).is_some())
             && !world.has(Mutation::RetryAppliedAgain);
         let decision = match op.asked {
+            Asked::Get if op.rewrites => Decision::Rewrite,
             Asked::Get => Decision::Settle,
             _ if is_done => Decision::AlreadyDone,
             Asked::Put(_, condition) if condition.holds(content) => Decision::Write,
@@ -648,6 +689,11 @@ impl Gateway {
     pub(super) fn process(&self) -> Process {
         Process::Gateway(self.index)
     }
+}
+
+/// What two values are told apart by where ballots are not looked at.
+fn etag_of(value: Option<&Shared>) -> Option<u16> {
+    content_of(value).map(|content| content.etag)
 }
 
 /// A refusal in the client's words: a plain delete of what is absent is done.

@@ -38,6 +38,8 @@ pub(super) struct Mover {
     rows: Vec<(Identity, Ballot, Option<Shared>)>,
     copy: Option<(Ballot, Shared)>,
     is_settling: bool,
+    /// Whether the first of two moves is over.
+    has_moved: bool,
     polls: u32,
 }
 
@@ -55,6 +57,7 @@ impl Mover {
             rows: Vec::new(),
             copy: None,
             is_settling: false,
+            has_moved: false,
             polls: 0,
         }
     }
@@ -66,7 +69,8 @@ impl Mover {
         let replicas = world.settings.replicas;
         let index = match world.settings.plan {
             Plan::Stay => return,
-            Plan::Replace => replicas,
+            Plan::Return if self.has_moved => replicas - 1,
+            Plan::Replace | Plan::Return => replicas,
             Plan::Wipe | Plan::Rejoin => replicas - 1,
         };
         self.newcomer = identity(index, self.epoch.0);
@@ -115,7 +119,11 @@ impl Mover {
                 // A majority has answered, and does not agree.
                 self.stage = Stage::Settling(key);
             }
-            Stage::Closing if self.polls > 6 => self.stage = Stage::Over,
+            Stage::Closing if self.polls > 6 => {
+                let has_more = world.settings.plan == Plan::Return && !self.has_moved;
+                self.stage = if has_more { Stage::Idle } else { Stage::Over };
+                self.has_moved = true;
+            }
             stage => self.enter(world, stage),
         }
     }
@@ -251,10 +259,7 @@ impl Mover {
                 .iter()
                 .any(|(from, other, _)| *from == member && *other == ballot)
         };
-        let is_enough = match world.has(Mutation::CopyUnchosen) {
-            true => self.old.holds(|member| self.has_row(member)),
-            false => self.old.holds(is_same),
-        };
+        let is_enough = world.has(Mutation::CopyUnchosen) || self.old.holds(is_same);
         if !is_enough {
             return;
         }

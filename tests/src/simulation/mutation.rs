@@ -73,7 +73,7 @@ mutations! {
     JointOldAlone = "joint-old-majority-alone",
     /// A new member votes before it has adopted floor and horizon.
     VoteBeforeAdopting = "new-member-votes-before-adopting",
-    /// A new member copies the highest row that it is shown, chosen or not.
+    /// A new member copies the first row that it is shown, chosen or not.
     CopyUnchosen = "copy-of-unchosen-row",
     /// The new layout is committed before the new member has synced.
     StableWithoutSync = "stable-without-sync",

@@ -571,6 +571,10 @@ impl Replica {
                 if matches!(record, Record::Drop { .. }) && slot.accepted == slot.durable {
                     slot.accepted = durable;
                 }
+                if matches!(record, Record::Drop { .. }) && slot.promised <= self.disk.floor {
+                    // The floor says as much as the promise did: memory need not.
+                    slot.promised = slot.accepted;
+                }
                 slot.durable = durable;
                 if slot.durable == slot.accepted {
                     self.unsynced[*key] = None;

@@ -85,7 +85,7 @@ impl Simulation {
     fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut world = World::new(seed, mutation);
         let settings = world.settings.clone();
-        let spare = usize::from(settings.plan == Plan::Replace);
+        let spare = usize::from(matches!(settings.plan, Plan::Replace | Plan::Return));
         let replicas = (0..settings.replicas + spare)
             .map(|index| Replica::new(index, index < settings.replicas, &mut world))
             .collect();
@@ -240,6 +240,14 @@ impl Simulation {
             Event::Cut { from, to } => world.cut(from, to),
             Event::Mend { from, to } => world.mend(from, to),
             Event::Push => self.push(),
+            Event::Hint {
+                gateway,
+                key,
+                ballot,
+                value,
+            } => {
+                self.gateways[gateway].replay(world, key, ballot, &value);
+            }
             Event::Collect => self.collector.begin(world),
             Event::Move => self.move_on(),
         }

@@ -13,6 +13,8 @@ pub(super) enum Plan {
     Wipe,
     /// The last member leaves and joins anew with its rows still there, which it must discard.
     Rejoin,
+    /// The last member is replaced by an empty disk, and later returns in its place.
+    Return,
 }
 
 /// The weights. Times are in microseconds, chances in permille.
@@ -58,6 +60,9 @@ pub(super) struct Settings {
     pub(super) reads_first: u64,
     /// How often a replica shows another its rows, and a gateway repairs.
     pub(super) replays: u64,
+    /// How many writes that a member missed are replayed to it, and how late.
+    pub(super) hints: u64,
+    pub(super) hint_us: u64,
     /// How often tombstones are looked for.
     pub(super) collections: u64,
     pub(super) plan: Plan,
@@ -75,10 +80,11 @@ impl Settings {
             0 | 1 => Plan::Replace,
             2 if replicas > 1 => Plan::Wipe,
             3 if replicas > 1 => Plan::Rejoin,
+            4 => Plan::Return,
             _ => Plan::Stay,
         };
         let faults = |random: &mut Random, most: u64| if is_calm { 0 } else { random.below(most) };
-        Self {
+        let mut settings = Self {
             replicas,
             gateways: random.index(3) + 2,
             clients: random.index(4) + 2,
@@ -115,6 +121,8 @@ impl Settings {
             max_skew_ms: 500,
             reads_first: level(random, &[0, 500]),
             replays: level(random, &[0, 0, 200, 600]),
+            hints: level(random, &[0, 0, 500]),
+            hint_us: level(random, &[20_000, 500_000]),
             collections: if random.chance(300) {
                 random.between(1, 6)
             } else {
@@ -122,6 +130,72 @@ impl Settings {
             },
             plan,
             refuses_overtaken: random.chance(500),
+        };
+        settings.theme(random);
+        settings
+    }
+
+    /// Some seeds lean towards what is rare in the others.
+    fn theme(&mut self, random: &mut Random) {
+        match random.below(10) {
+            // Restarts so quick that what was promised is still of use to somebody.
+            0 | 1 => {
+                self.keys = 1;
+                self.plan = Plan::Stay;
+                self.operations = random.between(8, 20);
+                self.think_us = random.pick(&[500, 5_000]);
+                self.crashes = random.between(4, 16);
+                self.outage_us = random.pick(&[1_000, 5_000]);
+                self.faults_within_us = random.pick(&[20_000, 100_000]);
+                self.fsync_us = random.pick(&[100, 1_000]);
+                self.delay_us = random.pick(&[300, 2_000]);
+                self.late = random.pick(&[100, 250]);
+                self.late_us = random.pick(&[10_000, 50_000]);
+                self.round_timeout_us = random.pick(&[30_000, 150_000]);
+                self.delete_weight = 1;
+            }
+            // Tombstones that are dropped while somebody still remembers what was before.
+            2 | 3 => {
+                self.keys = 1;
+                self.operations = random.between(10, 30);
+                self.delete_weight = random.pick(&[3, 6]);
+                self.conditional = random.pick(&[0, 300]);
+                self.think_us = random.pick(&[20_000, 100_000]);
+                self.lost = random.pick(&[20, 100, 250]);
+                self.late = random.pick(&[0, 100]);
+                self.late_us = random.pick(&[200_000, 2_000_000]);
+                self.fsync_us = 1_000;
+                self.sleepy = random.pick(&[0, 300]);
+                self.crashes = random.below(4);
+                self.outage_us = 20_000;
+                self.faults_within_us = random.pick(&[400_000, 1_500_000]);
+                self.hints = 900;
+                self.hint_us = random.pick(&[50_000, 500_000, 3_000_000]);
+                self.replays = 600;
+                self.collections = random.between(8, 30);
+            }
+            // Equal values at different ballots, and conditions that flip.
+            4 => {
+                self.keys = 1;
+                self.etags = random.pick(&[1, 2]);
+                self.delete_weight = 3;
+                self.conditional = random.pick(&[0, 300, 700]);
+                self.absent = 700;
+                self.lost = random.pick(&[100, 250, 400]);
+                self.attempts = random.pick(&[1, 2, 4]);
+            }
+            // A key so hot that a slow writer is forgotten.
+            5 => {
+                self.keys = 1;
+                self.operations = random.between(24, 44);
+                self.clients = 5;
+                self.get_weight = 3;
+                self.lost = random.pick(&[20, 100, 250]);
+                self.sleepy = 300;
+                self.attempts = 8;
+                self.think_us = random.pick(&[500, 5_000, 20_000]);
+            }
+            _ => {}
         }
     }
 }

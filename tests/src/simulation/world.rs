@@ -1,9 +1,10 @@
 //! Everything that the simulated processes share: time, chance, the network, the layouts, the trace.
 
-use super::message::{Answered, Caller, Process, Request};
+use super::message::{Answered, Caller, Process, Request, Shared};
 use super::mutation::Mutation;
 use super::settings::Settings;
 use crate::random::{Random, mix};
+use ringfort_ring::ballot::Ballot;
 use ringfort_ring::id::{DiskId, Epoch};
 use ringfort_ring::quorum::{QuorumRule, Replica as Identity};
 use std::cmp::Reverse;
@@ -55,6 +56,12 @@ pub(super) enum Event {
         to: Process,
     },
     Push,
+    Hint {
+        gateway: usize,
+        key: usize,
+        ballot: Ballot,
+        value: Shared,
+    },
     Collect,
     Move,
 }
