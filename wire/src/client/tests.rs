@@ -503,6 +503,34 @@ async fn garbage_at_the_port_does_no_harm_and_silence_is_cut() {
     send(&transport, ping(), Payload::new()).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_member_or_stranger_that_falls_silent_after_its_hello_is_cut_by_the_node() {
+    let authority = authority();
+    let options = ServerOptions {
+        liveness: Liveness {
+            silence_max: Duration::from_millis(500),
+            ..Liveness::default()
+        },
+        ..ServerOptions::default()
+    };
+    let node = identity(&authority, A, Role::Node);
+    let served = Served::start_with(node, Echo::shared(), options).await;
+    let member = tls::client_config(&identity(&authority, GATEWAY, Role::Gateway)).unwrap();
+    let stranger = tls::stranger_config(authority.fingerprint()).unwrap();
+    for (tls, cluster) in [(member, Some(CLUSTER)), (stranger, None)] {
+        let address = served.address.to_string();
+        let mut stream = connect(&address, tls::any_node(), tls).await.unwrap();
+        let era = CurrentEra::new(Era(1));
+        say_hello(&mut stream, &hello_of(cluster), &era, LONG)
+            .await
+            .unwrap();
+        // Welcome and heartbeats, and then the end.
+        let mut heard = Vec::new();
+        let _ = timeout(LONG, stream.read_to_end(&mut heard)).await.unwrap();
+        assert!(!heard.is_empty());
+    }
+}
+
 /// The client's end of a connection over memory, with a node's end that has said welcome.
 async fn over_memory() -> (Connection, tokio::io::DuplexStream) {
     let (ours, mut theirs) = tokio::io::duplex(1024 * 1024);
