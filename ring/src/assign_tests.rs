@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use super::*;
-use crate::id::ClusterId;
+use crate::id::{ClusterId, Epoch, NodeId};
+use crate::layout::{Members, Row};
 use crate::topology::DiskSpec;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::ToString;
 

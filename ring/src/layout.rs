@@ -302,7 +302,8 @@ mod tests {
     /// A layout comes from the network and from disk: each broken invariant is told, none panics.
     #[test]
     fn every_broken_invariant_is_refused() {
-        let breakages: [(&str, fn(&mut Layout)); 19] = [
+        type Breakage = (&'static str, fn(&mut Layout));
+        let breakages: [Breakage; 19] = [
             ("no nodes", |l| l.nodes.clear()),
             ("no disks", |l| l.disks.clear()),
             ("no rows", |l| l.rows.clear()),

@@ -213,11 +213,9 @@ impl Mover {
                     self.enter(world, Stage::Adopting);
                 }
             }
-            (Stage::Adopting, Reply::Done) if from == self.newcomer => {
-                // The first Done may be that of the row it learned: only a vote shows that it has adopted.
-                if answered.has_adopted {
-                    self.next_key(world, 0);
-                }
+            // The first Done may be that of the row it learned: only its vote shows that it has adopted.
+            (Stage::Adopting, Reply::Done) if from == self.newcomer && answered.has_adopted => {
+                self.next_key(world, 0);
             }
             (Stage::Reading(key), Reply::Row(ballot, value)) => {
                 self.heard.push(from);
