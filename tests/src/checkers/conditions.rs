@@ -54,3 +54,55 @@ pub fn check(history: &[Operation]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Written;
+    use super::*;
+
+    fn write(request: Request, answer: Answer) -> Operation {
+        Operation {
+            key: 0,
+            request,
+            called: 0,
+            returned: 1,
+            answer,
+        }
+    }
+
+    fn put(writer: u16, condition: Condition, answer: Answer) -> Operation {
+        let value = Written {
+            writer,
+            etag: writer,
+        };
+        write(Request::Put(value, condition), answer)
+    }
+
+    #[test]
+    fn two_winners_on_one_value_are_found() {
+        let first = put(1, Condition::Always, Answer::Done);
+        let winner = put(2, Condition::Matches(1), Answer::Done);
+        let loser = put(3, Condition::Matches(1), Answer::ConditionFailed);
+        assert!(check(&[first.clone(), winner.clone(), loser]).is_ok());
+        let second = put(3, Condition::Matches(1), Answer::Done);
+        assert!(check(&[first.clone(), winner.clone(), second.clone()]).is_err());
+        // Unless the value may have been written twice.
+        let again = write(
+            Request::Put(Written { writer: 4, etag: 1 }, Condition::Always),
+            Answer::Unknown,
+        );
+        assert!(check(&[first, winner, second, again]).is_ok());
+    }
+
+    #[test]
+    fn two_creations_need_a_removal_between_them() {
+        let creations = [
+            put(1, Condition::Absent, Answer::Done),
+            put(2, Condition::Absent, Answer::Done),
+        ];
+        assert!(check(&creations).is_err());
+        let [one, two] = creations;
+        let removal = write(Request::Delete(Condition::Always), Answer::Unknown);
+        assert!(check(&[one, two, removal]).is_ok());
+    }
+}

@@ -27,3 +27,32 @@ pub fn check(history: &[Operation]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{Condition, Written};
+    use super::*;
+
+    #[test]
+    fn reading_what_was_refused_or_never_written_is_found() {
+        let value = Written { writer: 1, etag: 1 };
+        let op = |request, answer| Operation {
+            key: 0,
+            request,
+            called: 0,
+            returned: 1,
+            answer,
+        };
+        let read = op(Request::Get, Answer::Found(Some(value)));
+        assert!(check(std::slice::from_ref(&read)).is_err());
+        for (answer, is_right) in [
+            (Answer::Done, true),
+            (Answer::Unknown, true),
+            (Answer::ConditionFailed, false),
+            (Answer::NotApplied, false),
+        ] {
+            let write = op(Request::Put(value, Condition::Absent), answer);
+            assert_eq!(check(&[write, read.clone()]).is_ok(), is_right);
+        }
+    }
+}
