@@ -94,15 +94,7 @@ impl Shard {
     }
 
     pub(super) fn promise(&mut self, key: &RowKey, ballot: Ballot, now_ms: u64) {
-        let forgotten = self.forgotten;
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
-            promised: forgotten,
-            promised_ms: now_ms,
-            pending: None,
-            changed: Arc::default(),
-        });
-        entry.promised = entry.promised.max(ballot);
-        entry.promised_ms = now_ms;
+        self.raise(key, ballot, now_ms);
         self.forget();
     }
 
@@ -114,11 +106,25 @@ impl Shard {
         now_ms: u64,
         fate: watch::Receiver<Fate>,
     ) {
-        self.promise(key, ballot, now_ms);
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.pending = Some((ballot, fate));
-            entry.changed.notify_waiters();
-        }
+        let entry = self.raise(key, ballot, now_ms);
+        entry.pending = Some((ballot, fate));
+        entry.changed.notify_waiters();
+        // Only now, when the entry says that it must stay: an Accept on its way that was forgotten would be hidden
+        // from the next Prepare.
+        self.forget();
+    }
+
+    fn raise(&mut self, key: &RowKey, ballot: Ballot, now_ms: u64) -> &mut Entry {
+        let forgotten = self.forgotten;
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+            promised: forgotten,
+            promised_ms: now_ms,
+            pending: None,
+            changed: Arc::default(),
+        });
+        entry.promised = entry.promised.max(ballot);
+        entry.promised_ms = now_ms;
+        entry
     }
 
     /// An Accept is durable or has failed; `durable` is what the engine holds now.
@@ -203,6 +209,19 @@ mod tests {
         assert_eq!(slot.durable, ballot(2));
         shard.decided(&key(1), ballot(5), ballot(5));
         assert!(shard.entries.is_empty());
+    }
+
+    #[test]
+    fn an_accept_on_its_way_is_never_forgotten() {
+        let mut shard = Shard::default();
+        for n in 1..=512 {
+            shard.promise(&key(n), ballot(1_000), 1_000);
+        }
+        // The wall clock has stepped back: this entry looks older than all others.
+        let (_fate, seen) = watch::channel(None);
+        shard.accepting(&key(0), ballot(1_001), 1, seen);
+        assert!(shard.pending(&key(0)).is_some());
+        assert_eq!(shard.slot(&key(0), Ballot::ZERO).accepted, ballot(1_001));
     }
 
     #[test]
