@@ -25,6 +25,10 @@ impl DiskReplica {
         self.adopt_generation(key.bucket, claim.generation).await?;
         let mut may_hold = true;
         loop {
+            // A disk that is closed for writes promises nothing: an Accept whose sync failed may still be found by the
+            // next start, and a promise given in between would have hidden it.
+            let open = self.inner.engine.reserve(0).await;
+            drop(open.map_err(node_error)?);
             let now_ms = self.inner.environment.now_ms();
             let wait = {
                 let mut shard = self.inner.slots.lock(key);
@@ -56,8 +60,10 @@ impl DiskReplica {
             };
             match wait {
                 Wait::Fate(mut fate) => {
-                    // The sender going away without a word means that the engine has stopped; the next look tells.
-                    let _ = fate.wait_for(Option::is_some).await;
+                    // The sender goes away without a word only when the process ends: looking again would spin.
+                    if fate.wait_for(Option::is_some).await.is_err() {
+                        return Err(unavailable());
+                    }
                 }
                 Wait::Accept(changed, left_ms) => {
                     let hold = Duration::from_millis(left_ms);
@@ -90,12 +96,12 @@ impl DiskReplica {
         let mut fate = {
             let mut shard = self.inner.slots.lock(&key);
             let mut guard = self.guard(to, partition, key.bucket)?;
-            // Held until the record has its place in the log: no generation rises in between.
-            let admission = self.inner.generations.admission();
-            guard.generation = admission.held(&self.inner.engine, key.bucket);
             let row = self.inner.engine.row(&key).map_err(node_error)?;
             let durable = row.map_or(Ballot::ZERO, |row| row.ballot);
             let slot = shard.slot(&key, durable);
+            // Held until the record has its place in the log: no generation rises in between.
+            let admission = self.inner.generations.admission();
+            guard.generation = admission.held(&self.inner.engine, key.bucket);
             match acceptor::accept(&slot, &guard, &claim) {
                 Err(refusal) => return Ok(AcceptReply::Refused(refusal)),
                 Ok(Accepting::AlreadyDurable) => return Ok(AcceptReply::Accepted),
