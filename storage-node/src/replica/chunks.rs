@@ -39,9 +39,16 @@ impl DiskReplica {
             blake3: request.chunk.blake3,
             data,
         });
-        let done = commit.await;
-        drop(permit);
-        done.map_err(node_error)?;
+        // A task of its own: the caller may go away, and the bytes keep their place in memory until they are written.
+        let stored = tokio::spawn(async move {
+            let done = commit.await;
+            drop(permit);
+            done
+        });
+        stored
+            .await
+            .map_err(|error| NodeError::new(NodeErrorCode::Unavailable, error.to_string()))?
+            .map_err(node_error)?;
         self.inner.missing.found(request.chunk.id);
         Ok(StoreChunkReply::Stored)
     }
