@@ -3,9 +3,11 @@
 
 use super::{DiskReplica, node_error};
 use crate::engine::{Engine, EngineError, StoredRow};
+use ringfort_ring::ballot::Ballot;
+use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{Generation, Shard};
 use ringfort_ring::placement;
-use ringfort_ring::register::acceptor::{self, Refusal, Slot};
+use ringfort_ring::register::acceptor::{self, Reason, Refusal, Slot};
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::{BucketId, ObjectKey};
 use ringfort_wire::manifest::KeyState;
@@ -103,8 +105,20 @@ impl DiskReplica {
     ) -> Result<Option<Refusal>, NodeError> {
         self.adopt_generation(request.bucket, request.generation)
             .await?;
-        let admitted = self.admit_shard(request.bucket, request.generation, claim)?;
-        Ok(admitted.err())
+        match self.admit_shard(request.bucket, request.generation, claim) {
+            Ok(admitted) => Ok(admitted.err()),
+            // One shard whose replica here is lost must not keep the others of this node from being raised.
+            Err(error) if error.code == NodeErrorCode::NotMember => Ok(Some(Refusal {
+                reason: Reason::Epoch,
+                past: Ballot::ZERO,
+                floor: Ballot::ZERO,
+                bound: Timestamp::ZERO,
+                epoch: claim.epoch,
+                generation: request.generation,
+                clock_ms: self.inner.environment.now_ms(),
+            })),
+            Err(error) => Err(error),
+        }
     }
 }
 
