@@ -1,4 +1,10 @@
 //! Speaks S3; coordinates quorums.
 
+pub mod admin;
+pub mod catalog;
+pub mod config;
 pub mod coordinator;
+pub mod metrics;
+pub mod ops;
 pub mod s3;
+pub mod server;

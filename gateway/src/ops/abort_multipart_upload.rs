@@ -1,0 +1,69 @@
+//! AbortMultipartUpload (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html>).
+
+use super::end_upload::{all_parts, clear_parts};
+use super::invocation::Invocation;
+use super::uploads::{self, find_open, no_such_upload};
+use super::{Call, Failure, empty};
+use crate::catalog::Bucket;
+use crate::coordinator::{Change, InlineBody, Proposed, Seen};
+use crate::server::Answer;
+use http::StatusCode;
+use ringfort_wire::manifest::{EndedUpload, KeyState, UploadEnd};
+
+/// Ends the upload. Whoever completes it at the same time wins or loses the same round.
+pub(super) async fn abort_multipart_upload(
+    call: &Call,
+    bucket: &Bucket,
+) -> Result<Answer, Failure> {
+    let id = call.upload_id()?;
+    let invocation = Invocation::of(call, bucket, call.object_key()?)
+        .with(&id.0)
+        .digest();
+    let operation = call.coordinator().operation(invocation);
+    let row = call.row(bucket)?;
+    let now_ms = call.now_ms();
+    let decide = |seen: Seen<'_, KeyState>| {
+        let Some(state) = seen
+            .state
+            .filter(|state| find_open(Some(state), id).is_some())
+        else {
+            return Change::Refuse(no_such_upload(&id.to_string()));
+        };
+        let mut state = state.clone();
+        state.uploads.retain(|open| open.id != id);
+        state.ended.push(EndedUpload {
+            id,
+            ended_ms: now_ms,
+            how: UploadEnd::Aborted,
+        });
+        uploads::trim_ended(&mut state, now_ms);
+        Change::Write {
+            state,
+            body: InlineBody::Keep,
+            answer: Vec::new(),
+        }
+    };
+    match call
+        .coordinator()
+        .propose(bucket.reference, &row, &operation, decide)
+        .await?
+    {
+        Proposed::Written { .. } | Proposed::AlreadyDone { .. } => {}
+        Proposed::Refused(error) => return Err(error.into()),
+    }
+    // The upload is aborted whatever comes of this: parts that cannot be found now are orphans.
+    match all_parts(call, bucket, id).await {
+        Ok(parts) => {
+            let numbers = parts.iter().map(|part| part.number).collect();
+            let chunks = parts
+                .into_iter()
+                .flat_map(|listed| listed.part.chunks)
+                .collect();
+            clear_parts(call, bucket, id, numbers, chunks);
+        }
+        Err(failure) => {
+            tracing::debug!(why = ?failure.to_log(), "the parts of an aborted upload could not be listed");
+        }
+    }
+    Ok(empty(StatusCode::NO_CONTENT))
+}

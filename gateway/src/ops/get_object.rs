@@ -1,0 +1,244 @@
+//! GetObject and HeadObject (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>).
+//!
+//! The first bytes are there before the answer begins: a body that cannot be read is a 5xx where that can still be
+//! said, and a cut connection where it cannot.
+
+use super::object_answer::{
+    modified, require_object, write_checksums, write_object, write_validators,
+};
+use super::{Call, Failure, empty, put_header};
+use crate::catalog::Bucket;
+use crate::coordinator::BodyStream;
+use crate::s3::condition::{ReadCondition, ReadVerdict, evaluate_read};
+use crate::s3::error::{ErrorCode, S3Error};
+use crate::s3::etag::ETag;
+use crate::s3::headers::ResponseOverrides;
+use crate::s3::operation::Operation;
+use crate::s3::paging::part_number;
+use crate::s3::range::{Extent, resolve_range};
+use crate::server::{Answer, AnswerBody};
+use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use ringfort_wire::manifest::{KeyState, ObjectHead, StoredChecksum};
+use std::ops::Range;
+
+/// Which bytes are answered, and as what.
+#[derive(Debug, PartialEq, Eq)]
+struct Selected {
+    bytes: Range<u64>,
+    is_partial: bool,
+    /// Of exactly these bytes; none where there is none.
+    checksums: Vec<StoredChecksum>,
+    /// Parts of the object, for the composite checksum's text and `x-amz-mp-parts-count`.
+    part_count: u16,
+    names_part_count: bool,
+}
+
+/// Answers the object, or what the conditions say of it.
+pub(super) async fn get_object(call: &Call, bucket: &Bucket) -> Result<Answer, Failure> {
+    let is_get = call.routed.operation == Operation::GetObject;
+    let overrides = ResponseOverrides::from_query(&call.routed.query)?;
+    let part = part_number(&call.routed.query)?;
+    if part.is_some() && call.headers().contains_key(RANGE) {
+        return Err(S3Error::with_message(
+            ErrorCode::InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter",
+        )
+        .into());
+    }
+    call.check_version()?;
+    let read = call
+        .coordinator()
+        .read::<KeyState>(bucket.reference, &call.row(bucket)?, is_get)
+        .await?;
+    let head = require_object(read.state, call.object_key()?)?;
+    match evaluate_read(
+        &ReadCondition::parse(call.headers()),
+        &ETag::from_text(&head.etag),
+        modified(&head),
+    ) {
+        ReadVerdict::Proceed => {}
+        ReadVerdict::PreconditionFailed => return Err(ErrorCode::PreconditionFailed.into()),
+        ReadVerdict::NotModified => {
+            let mut answer = empty(StatusCode::NOT_MODIFIED);
+            write_validators(&head, answer.headers_mut());
+            return Ok(answer);
+        }
+    }
+    let selected = match part {
+        Some(number) => select_part(call, &head, number).await?,
+        None => select_range(&head, call.headers().get(RANGE).map(HeaderValue::as_bytes))?,
+    };
+    let length = selected.bytes.end - selected.bytes.start;
+    let body = if is_get && length > 0 {
+        let body = call
+            .coordinator()
+            .read_body(&head, read.body, selected.bytes.clone());
+        AnswerBody::Stream {
+            stream: begun(body).await?,
+            left: length,
+        }
+    } else {
+        AnswerBody::Empty
+    };
+    Ok(respond(call, &head, &overrides, &selected, body))
+}
+
+fn respond(
+    call: &Call,
+    head: &ObjectHead,
+    overrides: &ResponseOverrides,
+    selected: &Selected,
+    body: AnswerBody,
+) -> Answer {
+    let mut answer = Answer::new(body);
+    if selected.is_partial {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let length = selected.bytes.end - selected.bytes.start;
+    let headers = answer.headers_mut();
+    write_object(head, overrides, headers);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if selected.is_partial && length > 0 {
+        let range = format!(
+            "bytes {}-{}/{}",
+            selected.bytes.start,
+            selected.bytes.end - 1,
+            head.size
+        );
+        put_header(headers, "content-range", &range);
+    }
+    if selected.names_part_count {
+        put_header(
+            headers,
+            "x-amz-mp-parts-count",
+            &selected.part_count.to_string(),
+        );
+    }
+    write_checksums(
+        call.headers(),
+        &selected.checksums,
+        selected.part_count,
+        headers,
+    );
+    answer
+}
+
+fn select_range(head: &ObjectHead, header: Option<&[u8]>) -> Result<Selected, S3Error> {
+    Ok(match resolve_range(header, head.size)? {
+        Extent::Whole => Selected {
+            bytes: 0..head.size,
+            is_partial: false,
+            checksums: head.checksums.clone(),
+            part_count: head.part_count,
+            names_part_count: false,
+        },
+        Extent::Part(range) => Selected {
+            bytes: range.first()..range.last() + 1,
+            is_partial: true,
+            // The object's checksum says nothing of some of its bytes, and an SDK would check it against them.
+            checksums: if range.len() == head.size {
+                head.checksums.clone()
+            } else {
+                Vec::new()
+            },
+            part_count: head.part_count,
+            names_part_count: false,
+        },
+    })
+}
+
+async fn select_part(call: &Call, head: &ObjectHead, number: u16) -> Result<Selected, Failure> {
+    let out_of_reach = || {
+        S3Error::new(ErrorCode::InvalidPartNumber)
+            .with_extra("PartNumberRequested", number.to_string())
+            .with_extra("ActualPartCount", head.part_count.max(1).to_string())
+    };
+    if head.part_count == 0 {
+        // An object put in one piece is its own first part.
+        if number > 1 {
+            return Err(out_of_reach().into());
+        }
+        let whole = Selected {
+            bytes: 0..head.size,
+            is_partial: true,
+            checksums: head.checksums.clone(),
+            part_count: 0,
+            names_part_count: false,
+        };
+        return Ok(whole);
+    }
+    let list = call.coordinator().body_list(&head.body).await?;
+    let mut start = 0_u64;
+    for part in &list.parts {
+        let end = start.saturating_add(part.size);
+        if part.number == number {
+            return Ok(Selected {
+                bytes: start..end,
+                is_partial: true,
+                checksums: part.checksums.clone(),
+                part_count: head.part_count,
+                names_part_count: true,
+            });
+        }
+        start = end;
+    }
+    Err(out_of_reach().into())
+}
+
+/// The stream once its first bytes are there.
+async fn begun(mut body: BodyStream) -> Result<BodyStream, Failure> {
+    match body.next().await {
+        Some(Ok(first)) => Ok(Box::pin(stream::iter([Ok(first)]).chain(body))),
+        Some(Err(error)) => Err(error.into()),
+        None => Ok(body),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "test code")]
+mod tests {
+    use super::*;
+    use ringfort_ring::ballot::Ballot;
+    use ringfort_wire::id::UploadId;
+    use ringfort_wire::manifest::{BodyOwner, BodyPlace, ChecksumKind};
+
+    fn head(size: u64) -> ObjectHead {
+        ObjectHead {
+            version: Ballot::ZERO,
+            owner: BodyOwner::Upload(UploadId([0; 16])),
+            modified_ms: 0,
+            size,
+            etag: "e".to_owned(),
+            headers: Vec::new(),
+            metadata: Vec::new(),
+            checksums: vec![StoredChecksum {
+                algorithm: ChecksumKind::Crc32,
+                is_composite: false,
+                value: vec![0; 4],
+            }],
+            part_count: 0,
+            body: BodyPlace::Inline,
+            extensions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_range_goes_without_the_whole_objects_checksum() {
+        let some = select_range(&head(10), Some(b"bytes=2-4")).unwrap();
+        assert_eq!((some.bytes, some.is_partial), (2..5, true));
+        assert!(some.checksums.is_empty());
+        let all = select_range(&head(10), Some(b"bytes=0-99")).unwrap();
+        assert_eq!(
+            (all.bytes, all.is_partial, all.checksums.len()),
+            (0..10, true, 1)
+        );
+        let whole = select_range(&head(0), None).unwrap();
+        assert_eq!((whole.bytes, whole.is_partial), (0..0, false));
+        assert_eq!(
+            select_range(&head(0), Some(b"bytes=0-0")).unwrap_err().code,
+            ErrorCode::InvalidRange
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! A request's body: read with a bound on silence, verified off the async threads, stored with backpressure.
+
+use crate::config::GatewayConfig;
+use crate::coordinator::{BodyStream, BodyWriter};
+use crate::ops::Failure;
+use crate::s3::checksum::ChecksumAlgorithm;
+use crate::s3::checksum_headers::RequestChecksums;
+use crate::s3::error::{ErrorCode, S3Error};
+use crate::s3::payload::{BodyDigests, BodyExpectation, BodyVerifier, PayloadReader};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Bodies up to so many bytes are hashed where they are read; longer ones on other threads.
+const HASHED_HERE_MAX: u64 = 256 * 1024;
+/// What is hashed in one go on another thread.
+const PIECE_BYTES: usize = 512 * 1024;
+
+/// How far a body has been read, for whoever answers.
+#[derive(Default)]
+pub(crate) struct Progress {
+    is_at_end: AtomicBool,
+    received: AtomicU64,
+}
+
+impl Progress {
+    /// Whether nothing of the body is left on the connection.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.is_at_end.load(Ordering::Relaxed)
+    }
+
+    /// Bytes read, as they came.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's body as it arrives.
+pub(crate) struct Incoming {
+    body: hyper::body::Incoming,
+    progress: Arc<Progress>,
+    window: Duration,
+    window_min_bytes: u64,
+    /// Waited for the client in this window.
+    waited: Duration,
+    window_bytes: u64,
+}
+
+impl Incoming {
+    pub(crate) fn new(
+        body: hyper::body::Incoming,
+        config: &GatewayConfig,
+    ) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        progress
+            .is_at_end
+            .store(body.is_end_stream(), Ordering::Relaxed);
+        let incoming = Self {
+            body,
+            progress: Arc::clone(&progress),
+            window: config.body_timeout,
+            window_min_bytes: config.body_window_min_bytes,
+            waited: Duration::ZERO,
+            window_bytes: 0,
+        };
+        (incoming, progress)
+    }
+
+    /// Whether the request has no body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.progress.is_at_end()
+    }
+
+    /// The next bytes; `None` at the end. The first call is what asks a client for a body that it holds back
+    /// (`Expect: 100-continue`).
+    ///
+    /// # Errors
+    /// `RequestTimeout` where the client sends too little for too long, `IncompleteBody` where it goes away.
+    async fn next(&mut self) -> Result<Option<Bytes>, S3Error> {
+        loop {
+            let began = Instant::now();
+            let left = self.window.saturating_sub(self.waited);
+            let frame = match tokio::time::timeout(left, self.body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) if self.window_bytes >= self.window_min_bytes => {
+                    self.waited = Duration::ZERO;
+                    self.window_bytes = 0;
+                    continue;
+                }
+                Err(_) => return Err(ErrorCode::RequestTimeout.into()),
+            };
+            // Only waiting for the client counts: a slow disk is not its fault.
+            self.waited += began.elapsed();
+            return match frame {
+                None => {
+                    self.progress.is_at_end.store(true, Ordering::Relaxed);
+                    Ok(None)
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a request's body broke off");
+                    Err(ErrorCode::IncompleteBody.into())
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.window_bytes += data.len() as u64;
+                        self.progress
+                            .received
+                            .fetch_add(data.len() as u64, Ordering::Relaxed);
+                        Ok(Some(data))
+                    }
+                    // Trailers of the transfer coding mean nothing in S3: its own travel inside the body.
+                    Err(_) => continue,
+                },
+            };
+        }
+    }
+
+    /// The whole of a small body, verified.
+    ///
+    /// # Errors
+    /// `MaxMessageLengthExceeded` before anything is read; else as reading and verifying.
+    pub(crate) async fn document(
+        mut self,
+        mut reader: PayloadReader,
+        bytes_max: usize,
+    ) -> Result<Bytes, S3Error> {
+        if reader.length() > bytes_max as u64 {
+            return Err(S3Error::new(ErrorCode::MaxMessageLengthExceeded)
+                .with_extra("MaxMessageLengthBytes", bytes_max.to_string()));
+        }
+        let mut document = BytesMut::new();
+        let mut data = Vec::new();
+        while let Some(raw) = self.next().await? {
+            reader.push(raw, &mut data)?;
+            data.drain(..)
+                .for_each(|piece| document.extend_from_slice(&piece));
+        }
+        reader.finish()?;
+        Ok(document.freeze())
+    }
+}
+
+/// Where a body comes from.
+pub(crate) trait Source: Send {
+    /// The next bytes; `None` at the end.
+    fn next_bytes(&mut self) -> impl Future<Output = Result<Option<Bytes>, Failure>> + Send;
+}
+
+impl Source for Incoming {
+    async fn next_bytes(&mut self) -> Result<Option<Bytes>, Failure> {
+        Ok(self.next().await?)
+    }
+}
+
+/// An object's bytes as another one's source.
+pub(crate) struct Stored(pub(crate) BodyStream);
+
+impl Source for Stored {
+    async fn next_bytes(&mut self) -> Result<Option<Bytes>, Failure> {
+        Ok(self.0.next().await.transpose()?)
+    }
+}
+
+/// What bytes become data and digests in.
+pub(crate) trait Digester: Send + 'static {
+    /// How many bytes of data are to come.
+    fn length(&self) -> u64;
+    /// Takes in raw bytes, and appends the data in them.
+    fn push(&mut self, raw: Bytes, data: &mut Vec<Bytes>) -> Result<(), S3Error>;
+    /// Judges the whole.
+    fn finish(self) -> Result<BodyDigests, S3Error>;
+}
+
+impl Digester for PayloadReader {
+    fn length(&self) -> u64 {
+        Self::length(self)
+    }
+
+    fn push(&mut self, raw: Bytes, data: &mut Vec<Bytes>) -> Result<(), S3Error> {
+        Self::push(self, raw, data)
+    }
+
+    fn finish(self) -> Result<BodyDigests, S3Error> {
+        Self::finish(self)
+    }
+}
+
+/// Digests of bytes of our own: a copy's source.
+pub(crate) struct Copied {
+    length: u64,
+    verifier: BodyVerifier,
+}
+
+impl Copied {
+    /// For `length` bytes, with this checksum.
+    pub(crate) fn new(length: u64, checksum: ChecksumAlgorithm) -> Self {
+        let expectation = BodyExpectation {
+            length,
+            sha256: None,
+            checksums: RequestChecksums::default(),
+            default_checksum: Some(checksum),
+        };
+        Self {
+            length,
+            verifier: BodyVerifier::new(expectation),
+        }
+    }
+}
+
+impl Digester for Copied {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn push(&mut self, raw: Bytes, data: &mut Vec<Bytes>) -> Result<(), S3Error> {
+        self.verifier.update(&raw)?;
+        data.push(raw);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<BodyDigests, S3Error> {
+        self.verifier.finish(None)
+    }
+}
+
+/// Reads a body to its end into the writer, verifying it on the way. Nothing counts before this says yes.
+///
+/// # Errors
+/// As reading, verifying and storing. What was stored goes with the writer.
+pub(crate) async fn pump(
+    source: impl Source,
+    digester: impl Digester,
+    writer: &mut BodyWriter,
+) -> Result<BodyDigests, Failure> {
+    if digester.length() <= HASHED_HERE_MAX {
+        pump_here(source, digester, writer).await
+    } else {
+        pump_beside(source, digester, writer).await
+    }
+}
+
+async fn pump_here(
+    mut source: impl Source,
+    mut digester: impl Digester,
+    writer: &mut BodyWriter,
+) -> Result<BodyDigests, Failure> {
+    let mut data = Vec::new();
+    while let Some(raw) = source.next_bytes().await? {
+        digester.push(raw, &mut data)?;
+        for piece in data.drain(..) {
+            writer.push(piece).await?;
+        }
+    }
+    Ok(digester.finish()?)
+}
+
+/// Several next bytes, at least [`PIECE_BYTES`] but for the last; empty at the end.
+async fn next_piece(source: &mut impl Source) -> Result<Vec<Bytes>, Failure> {
+    let mut piece = Vec::new();
+    let mut bytes = 0;
+    while bytes < PIECE_BYTES {
+        let Some(data) = source.next_bytes().await? else {
+            break;
+        };
+        bytes += data.len();
+        piece.push(data);
+    }
+    Ok(piece)
+}
+
+/// While one piece is hashed, the next is read, and the last one stored.
+async fn pump_beside<D: Digester>(
+    mut source: impl Source,
+    digester: D,
+    writer: &mut BodyWriter,
+) -> Result<BodyDigests, Failure> {
+    let mut idle = Some(digester);
+    let mut hashing: Option<JoinHandle<(D, Result<Vec<Bytes>, S3Error>)>> = None;
+    loop {
+        let raw = next_piece(&mut source).await?;
+        let mut ready = Vec::new();
+        if let Some(task) = hashing.take() {
+            let (back, data) = task.await.map_err(|error| hashing_ended(&error))?;
+            ready = data?;
+            idle = Some(back);
+        }
+        let is_over = raw.is_empty();
+        if !is_over && let Some(mut digester) = idle.take() {
+            hashing = Some(tokio::task::spawn_blocking(move || {
+                let mut data = Vec::with_capacity(raw.len());
+                let pushed = raw
+                    .into_iter()
+                    .try_for_each(|bytes| digester.push(bytes, &mut data));
+                (digester, pushed.map(|()| data))
+            }));
+        }
+        for piece in ready {
+            writer.push(piece).await?;
+        }
+        if is_over {
+            break;
+        }
+    }
+    let digester = idle.ok_or(ErrorCode::InternalError)?;
+    Ok(digester.finish()?)
+}
+
+fn hashing_ended(error: &tokio::task::JoinError) -> S3Error {
+    tracing::error!(%error, "hashing a body ended early");
+    ErrorCode::InternalError.into()
+}
