@@ -43,9 +43,16 @@ struct NodePage {
 
 /// A page that was merged but not judged.
 struct Merged {
-    /// In byte order, all below `up_to`.
-    names: BTreeMap<String, Candidate>,
+    /// In byte order, all below `up_to`. A key and a common prefix may have the same name (a folder's marker), so
+    /// each has a place of its own.
+    names: BTreeMap<(String, Kind), Candidate>,
     up_to: UpTo,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Prefix,
+    Row,
 }
 
 /// What the nodes say about one name.
@@ -75,7 +82,9 @@ impl Coordinator {
             let (merged, pages, view) = self.merged_page(bucket, query, &after, wanted).await?;
             let up_to = merged.up_to.clone();
             let judged = stream::iter(merged.names)
-                .map(|(name, candidate)| self.judge(bucket, query, &pages, &view, name, candidate))
+                .map(|((name, _), candidate)| {
+                    self.judge(bucket, query, &pages, &view, name, candidate)
+                })
                 .buffered(READS_AT_ONCE);
             tokio::pin!(judged);
             while let Some(listed) = judged.next().await {
@@ -420,7 +429,7 @@ fn merge(pages: &[NodePage], query: &ListQuery, bucket: BucketRef) -> Merged {
         .min_by(compare_bounds)
         .unwrap_or(Some(Vec::new()));
     let is_within = |name: &[u8]| up_to.as_deref().is_none_or(|bound| name < bound);
-    let mut names: BTreeMap<String, Candidate> = BTreeMap::new();
+    let mut names: BTreeMap<(String, Kind), Candidate> = BTreeMap::new();
     for (index, page) in pages.iter().enumerate() {
         for entry in &page.entries {
             match entry {
@@ -442,7 +451,7 @@ fn merge(pages: &[NodePage], query: &ListQuery, bucket: BucketRef) -> Merged {
                         uploads: uploads.clone(),
                     });
                     let candidate = names
-                        .entry(key.as_str().to_owned())
+                        .entry((key.as_str().to_owned(), Kind::Row))
                         .or_insert_with(|| Candidate::Row(Vec::new()));
                     if let Candidate::Row(rows) = candidate {
                         rows.push((*replica, *accepted, found));
@@ -458,7 +467,7 @@ fn merge(pages: &[NodePage], query: &ListQuery, bucket: BucketRef) -> Merged {
                         continue;
                     }
                     let candidate = names
-                        .entry(prefix.clone())
+                        .entry((prefix.clone(), Kind::Prefix))
                         .or_insert_with(|| Candidate::Prefix(Vec::new()));
                     if let Candidate::Prefix(witnesses) = candidate {
                         witnesses.push((witness.clone(), *accepted, index));
@@ -586,7 +595,46 @@ mod tests {
             page(bound_behind(Some(After::Key("m".to_owned()))), "m"),
         ];
         let merged = merge(&pages, &query, bucket);
-        assert_eq!(merged.names.keys().collect::<Vec<_>>(), ["m"]);
+        let names: Vec<_> = merged.names.keys().map(|(name, _)| name).collect();
+        assert_eq!(names, ["m"]);
+    }
+
+    #[test]
+    fn a_deleted_folder_marker_does_not_hide_the_folder() {
+        let accepted = Ballot::last_at(ringfort_ring::hlc::Timestamp::from_ms(1));
+        let key = |text: &str| ObjectKey::parse(text).expect("a legal key");
+        let page = NodePage {
+            replicas: [(Shard(0), Replica::default_for_test())].into(),
+            entries: vec![
+                ListEntry::Row {
+                    key: key("a/"),
+                    accepted,
+                    object: None,
+                    uploads: Vec::new(),
+                },
+                ListEntry::Prefix {
+                    prefix: "a/".to_owned(),
+                    witness: key("a/x"),
+                    accepted,
+                },
+            ],
+            up_to: None,
+        };
+        let query = ListQuery {
+            prefix: String::new(),
+            after: After::Start,
+            delimiter: Some("/".to_owned()),
+            limit: 10,
+            what: ListWhat::Objects,
+        };
+        let bucket = BucketRef {
+            shard_count: 1,
+            ..BucketRef::SYSTEM
+        };
+        let merged = merge(&[page], &query, bucket);
+        let is_prefix = |candidate: &Candidate| matches!(candidate, Candidate::Prefix(_));
+        assert_eq!(merged.names.len(), 2);
+        assert!(merged.names.values().any(is_prefix));
     }
 
     trait ForTest {
