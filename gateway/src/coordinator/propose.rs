@@ -24,6 +24,9 @@ use ringfort_wire::transport::Lane;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// How long a majority that cannot be reached is tried again: longer than a connection takes to come back.
+const NO_QUORUM_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A value on its way: the encoded state and the inline body.
 struct Encoded {
     state: Bytes,
@@ -133,6 +136,7 @@ struct Round<'a, S, R> {
     identity: Option<Decision>,
     pending: Pending<S, R>,
     shown: Option<Shown>,
+    began: Instant,
 }
 
 /// What the promises showed, as an identity write needs it.
@@ -167,6 +171,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             identity: None,
             pending: Pending::Nothing,
             shown: None,
+            began: Instant::now(),
         })
     }
 
@@ -199,6 +204,10 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         }
         let chosen = match self.decide(&mut decide) {
             Ok(chosen) => chosen,
+            // Only what was never sent is known not to be written.
+            Err(error) if self.proposer.first_accept().is_some() => {
+                return Ok(Err(WriteError::OutcomeUnknown(error.to_string())));
+            }
             Err(error) => return Ok(Err(error)),
         };
         let step = match chosen {
@@ -510,7 +519,9 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             return Some(WriteError::Full);
         }
         let wait = self.backoff(setback.why, attempt);
-        if Instant::now() + wait >= self.operation.deadline {
+        // Where nobody refused, the replicas are not there: no use to hold the client for the whole of its time.
+        let is_hopeless = setback.why.is_none() && self.began.elapsed() >= NO_QUORUM_PATIENCE;
+        if is_hopeless || Instant::now() + wait >= self.operation.deadline {
             return Some(self.give_up(&setback));
         }
         tokio::time::sleep(wait).await;
