@@ -16,6 +16,9 @@ use tokio::time::{Instant, timeout_at};
 /// How long the replica that was asked for the body may lag behind the agreeing majority before others are asked.
 const BODY_HEDGE: Duration = Duration::from_millis(20);
 
+/// How long a straggler is waited for where a majority has answered and does not agree.
+const STRAGGLER: Duration = Duration::from_millis(250);
+
 /// What one round of reading brought.
 enum Round {
     Agreed(Agreed),
@@ -114,7 +117,7 @@ impl Coordinator {
         let mut rows: Vec<(Replica, Ballot, Option<Bytes>, Option<Bytes>)> = Vec::new();
         let mut errors: Vec<String> = Vec::new();
         let mut refused: Option<Refusal> = None;
-        let deadline = Instant::now() + self.inner.options.call_timeout;
+        let mut deadline = Instant::now() + self.inner.options.call_timeout;
         let mut hedge: Option<Instant> = None;
         let mut agreed: Option<Ballot> = None;
         loop {
@@ -156,7 +159,12 @@ impl Coordinator {
                 }
                 Reading::Split => return Round::Split,
                 Reading::Impossible => break,
-                Reading::Wait => {}
+                Reading::Wait => {
+                    // A paused replica must not hold up what an identity round can decide without it.
+                    if reader.has_majority_answered() {
+                        deadline = deadline.min(Instant::now() + STRAGGLER);
+                    }
+                }
             }
         }
         let Some(ballot) = agreed else {
