@@ -388,7 +388,7 @@ impl Opening {
         let known = survey.known;
         let place = |segment: u64, offset: u64| format!("segment {segment:016x} offset {offset}");
         let is_there = segments.iter().any(|it| it.number == known.segment);
-        if !is_there && known.offset > HEADER_LEN {
+        if !is_there {
             let what = "a segment with acknowledged records is gone".to_owned();
             return Err(lost(what, place(known.segment, 0)));
         }

@@ -1,10 +1,23 @@
-//! redb on a [`Disk`](crate::disk::Disk): so that it meets the same faults as the segments.
+//! redb on a [`Disk`](crate::disk::Disk): so that it meets the same faults as the segments, and reads only what it wrote.
+//!
+//! ```text
+//! file  := block*                     block := 4096 bytes of redb's file ‖ crc32c 4 ‖ 1 as 4 bytes
+//! crc32c over: number of the block 8 ‖ its bytes.  A block of zeros throughout was never written.
+//! ```
+//!
+//! redb does not check pages that it reads: a flipped bit in a branch would make it answer "there is no such row", which
+//! no checksum of a value can catch. So every block carries one. Block 0, redb's header, is left to redb's own sums: it
+//! is written in place, and a power loss in the middle of it must not cost the whole index.
 
 use crate::disk::DiskFile;
 use redb::StorageBackend;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+const DATA_LEN: usize = 4096;
+const TRAILER_LEN: usize = 8;
+const BLOCK_LEN: usize = DATA_LEN + TRAILER_LEN;
 
 /// Why the last operation failed, beyond what redb passes on.
 #[derive(Debug, Default)]
@@ -20,28 +33,98 @@ pub(crate) struct RedbFile {
     pub(crate) failures: Arc<Failures>,
 }
 
+fn trailer(number: u64, data: &[u8]) -> [u8; TRAILER_LEN] {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), data);
+    let mut trailer = [0; TRAILER_LEN];
+    trailer[..4].copy_from_slice(&crc.to_le_bytes());
+    trailer[4..].copy_from_slice(&1_u32.to_le_bytes());
+    trailer
+}
+
+fn is_good(number: u64, block: &[u8]) -> bool {
+    let (data, said) = block.split_at(DATA_LEN);
+    number == 0 || said == trailer(number, data) || block.iter().all(|byte| *byte == 0)
+}
+
+fn to_usize(number: u64) -> io::Result<usize> {
+    usize::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
 impl RedbFile {
     fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        result.map_err(|error| {
-            if crate::disk::is_full(&error) {
+        result.inspect_err(|error| {
+            if crate::disk::is_full(error) {
                 self.failures.is_full.store(true, Ordering::SeqCst);
             }
-            error
         })
+    }
+
+    /// The bytes of redb's file in some whole blocks, verified.
+    fn read_blocks(&self, first: u64, count: usize) -> io::Result<Vec<u8>> {
+        let mut blocks = vec![0; count * BLOCK_LEN];
+        self.file
+            .read_exact_at(first * BLOCK_LEN as u64, &mut blocks)?;
+        let mut bytes = Vec::with_capacity(count * DATA_LEN);
+        for (number, block) in (first..).zip(blocks.chunks_exact(BLOCK_LEN)) {
+            if !is_good(number, block) {
+                let what = format!("block {number} of the index does not match its checksum");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            bytes.extend_from_slice(&block[..DATA_LEN]);
+        }
+        Ok(bytes)
+    }
+
+    fn write_blocks(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
+        let trailers: Vec<_> = (first..)
+            .zip(bytes.chunks(DATA_LEN))
+            .map(|(number, data)| trailer(number, data))
+            .collect();
+        let parts: Vec<IoSlice<'_>> = bytes
+            .chunks(DATA_LEN)
+            .zip(&trailers)
+            .flat_map(|(data, trailer)| [IoSlice::new(data), IoSlice::new(trailer)])
+            .collect();
+        self.file.write_all_at(first * BLOCK_LEN as u64, &parts)
+    }
+
+    fn write_range(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let block = DATA_LEN as u64;
+        let (first, skip) = (offset / block, to_usize(offset % block)?);
+        if skip == 0 && data.len() % DATA_LEN == 0 {
+            return self.write_blocks(first, data);
+        }
+        let count = (skip + data.len()).div_ceil(DATA_LEN);
+        let mut bytes = self.read_blocks(first, count)?;
+        bytes[skip..skip + data.len()].copy_from_slice(data);
+        self.write_blocks(first, &bytes)
     }
 }
 
 impl StorageBackend for RedbFile {
     fn len(&self) -> io::Result<u64> {
-        self.note(self.file.len())
+        let len = self.note(self.file.len())?;
+        Ok(len / BLOCK_LEN as u64 * DATA_LEN as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.note(self.file.read_exact_at(offset, out))
+        let (first, skip) = (
+            offset / DATA_LEN as u64,
+            to_usize(offset % DATA_LEN as u64)?,
+        );
+        let count = (skip + out.len()).div_ceil(DATA_LEN);
+        let bytes = self.note(self.read_blocks(first, count))?;
+        out.copy_from_slice(&bytes[skip..skip + out.len()]);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.note(self.file.set_len(len))
+        if len % DATA_LEN as u64 != 0 {
+            let what = "redb's file has whole pages only";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
+        let blocks = len / DATA_LEN as u64;
+        self.note(self.file.set_len(blocks * BLOCK_LEN as u64))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -53,6 +136,6 @@ impl StorageBackend for RedbFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.note(self.file.write_all_at(offset, &[IoSlice::new(data)]))
+        self.note(self.write_range(offset, data))
     }
 }

@@ -92,15 +92,21 @@ impl<'a> Scanner<'a> {
         if let Some(record) = self.record_at(self.offset)? {
             return Ok(Some(self.step_over(record)));
         }
-        let from = self.offset;
-        let next = self.find_record(from + RECORD_ALIGN)?;
+        let end_of_last = self.offset;
+        // Zeros up to where a commit may begin are the gap behind the last one, and no part of what is bad.
+        let gap_end = end_of_last
+            .next_multiple_of(COMMIT_ALIGN)
+            .min(self.file_len.max(end_of_last));
+        let from = match self.last_written(end_of_last, gap_end)? {
+            None => gap_end,
+            Some(_) => end_of_last,
+        };
+        let next = self.find_record(end_of_last + RECORD_ALIGN)?;
         match next {
             Some(record) => {
                 let to = record.location.position.offset;
-                let is_gap = to == from.next_multiple_of(COMMIT_ALIGN)
-                    && self.last_written(from, to)?.is_none();
                 let found = self.step_over(record);
-                if is_gap {
+                if to == from {
                     return Ok(Some(found));
                 }
                 self.is_done = false;
@@ -109,7 +115,7 @@ impl<'a> Scanner<'a> {
             }
             None => {
                 let end = Found::End {
-                    at: from,
+                    at: end_of_last,
                     is_sealed: false,
                 };
                 let Some(to) = self.last_written(from, self.file_len)? else {
