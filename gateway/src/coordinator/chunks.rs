@@ -1,5 +1,6 @@
 //! One chunk: on a majority of its partition's replicas before it counts, and read from any of them.
 
+use super::propose::NO_QUORUM_PATIENCE;
 use super::{Coordinator, ReadError, WriteError};
 use bytes::Bytes;
 use ringfort_ring::quorum::{Tally, Verdict};
@@ -27,7 +28,8 @@ impl Coordinator {
         data: Bytes,
         owner: &ChunkOwner,
     ) -> Result<(), WriteError> {
-        let deadline = Instant::now() + self.inner.options.operation_timeout;
+        let began = Instant::now();
+        let deadline = began + self.inner.options.operation_timeout;
         let mut why = "no majority answered in time".to_owned();
         let mut attempt: u32 = 0;
         loop {
@@ -65,11 +67,14 @@ impl Coordinator {
             let mut errors = Vec::new();
             let mut full = 0;
             let mut is_stale = false;
+            // Whether no failure was anything else than a replica that is not there.
+            let mut are_gone = true;
             while let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await {
                 let is_stored = match reply {
                     Ok((StoreChunkReply::Stored, _)) => true,
                     Ok((StoreChunkReply::Refused(refusal), _)) => {
                         is_stale |= refusal.reason == Reason::Epoch;
+                        are_gone = false;
                         false
                     }
                     Err(error) => {
@@ -77,6 +82,7 @@ impl Coordinator {
                         {
                             full += 1;
                         }
+                        are_gone &= matches!(error, CallError::Unreachable(_));
                         errors.push(error.to_string());
                         false
                     }
@@ -99,7 +105,8 @@ impl Coordinator {
             attempt += 1;
             let wait_ms = 20 * u64::from(attempt.min(10)) + self.environment().random_below(50);
             let wait = Duration::from_millis(wait_ms);
-            if Instant::now() + wait >= deadline {
+            let is_hopeless = are_gone && began.elapsed() >= NO_QUORUM_PATIENCE;
+            if is_hopeless || Instant::now() + wait >= deadline {
                 return Err(WriteError::NotEnoughReplicas(why));
             }
             tokio::time::sleep(wait).await;

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a majority that cannot be reached is tried again: longer than a connection takes to come back.
-const NO_QUORUM_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const NO_QUORUM_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A value on its way: the encoded state and the inline body.
 struct Encoded {

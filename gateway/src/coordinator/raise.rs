@@ -2,6 +2,7 @@
 //! carried out any more.
 
 use super::list::{claims_by_node, places_of};
+use super::propose::NO_QUORUM_PATIENCE;
 use super::{BucketRef, Coordinator, WriteError};
 use bytes::Bytes;
 use ringfort_ring::id::Generation;
@@ -21,7 +22,8 @@ impl Coordinator {
     /// [`WriteError::OutcomeUnknown`] where not all partitions could be raised: some may have been. Repeat it.
     /// [`WriteError::BucketChanged`] where a replica holds a higher generation already.
     pub async fn raise(&self, bucket: BucketRef, generation: Generation) -> Result<(), WriteError> {
-        let deadline = Instant::now() + self.inner.options.operation_timeout;
+        let began = Instant::now();
+        let deadline = began + self.inner.options.operation_timeout;
         let mut attempt: u64 = 0;
         loop {
             let view = self.view().ok_or_else(|| {
@@ -78,7 +80,8 @@ impl Coordinator {
             }
             attempt += 1;
             let wait = Duration::from_millis(50 * attempt + self.environment().random_below(50));
-            if Instant::now() + wait >= deadline {
+            let is_hopeless = !is_stale && began.elapsed() >= NO_QUORUM_PATIENCE;
+            if is_hopeless || Instant::now() + wait >= deadline {
                 return Err(WriteError::OutcomeUnknown(errors.join("; ")));
             }
             tokio::time::sleep(wait).await;
