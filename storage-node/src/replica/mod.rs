@@ -14,6 +14,8 @@ mod missing;
 mod parts;
 mod register;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::{Engine, EngineError, RecoveryReport};
 use generations::Generations;

@@ -1,0 +1,438 @@
+#![allow(clippy::unwrap_used, reason = "test code")]
+//! One disk's replica against the rules of DESIGN 4: what is promised, accepted, shown and refused, also after a
+//! crash.
+
+use super::*;
+use crate::disk::Disk;
+use crate::disk::simulated::SimulatedDisk;
+use crate::engine::EngineOptions;
+use ringfort_ring::ballot::Ballot;
+use ringfort_ring::hlc::Timestamp;
+use ringfort_ring::id::{ClusterId, Epoch, Era, Incarnation, NodeId, Shard};
+use ringfort_ring::layout::{DiskEntry, Member, Members as RowMembers, NodeEntry, Row};
+use ringfort_ring::register::acceptor::Claim;
+use ringfort_wire::environment::{OsEntropy, WallClock};
+use ringfort_wire::id::{ObjectKey, Payload, RowKey};
+use ringfort_wire::manifest::{BodyOwner, BodyPlace, KeyState, ObjectHead};
+use ringfort_wire::message::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const PARTITION: PartitionId = PartitionId(0);
+const START_MS: u64 = 1_800_000_000_000;
+
+struct HandClock(AtomicU64);
+
+impl WallClock for HandClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+struct Rig {
+    disk: SimulatedDisk,
+    clock: Arc<HandClock>,
+    replica: DiskReplica,
+}
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        segment_bytes: 1 << 20,
+        reserve_bytes: 0,
+        ..EngineOptions::default()
+    }
+}
+
+fn layout(disk: DiskId) -> Layout {
+    Layout {
+        cluster: ClusterId::from_u128(7),
+        era: Era(0),
+        version: 1,
+        replicas: 1,
+        control_epoch: Epoch(1),
+        control: vec![0],
+        nodes: vec![NodeEntry {
+            id: NodeId::from_u128(1),
+            name: "n1".into(),
+            address: String::new(),
+            zone: String::new(),
+        }],
+        disks: vec![DiskEntry {
+            id: disk,
+            node: 0,
+            capacity_bytes: 1,
+        }],
+        rows: vec![Row {
+            epoch: Epoch(1),
+            members: RowMembers::Stable(vec![Member {
+                disk: 0,
+                joined: Epoch(1),
+            }]),
+        }],
+    }
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let disk = SimulatedDisk::new(1);
+        let clock = Arc::new(HandClock(AtomicU64::new(START_MS)));
+        let engine = Engine::create(
+            Arc::new(disk.clone()) as Arc<dyn Disk>,
+            DiskId::from_u128(5),
+            ClusterId::from_u128(7),
+            options(),
+        )
+        .unwrap();
+        let replica = Self::replica(engine, RecoveryReport::default(), &clock).await;
+        Self {
+            disk,
+            clock,
+            replica,
+        }
+    }
+
+    async fn replica(engine: Engine, report: RecoveryReport, clock: &Arc<HandClock>) -> DiskReplica {
+        let environment = Environment::new(clock.clone(), Arc::new(OsEntropy));
+        let replica = DiskReplica::new(engine, report, environment, 500);
+        replica.adopt_layout(&layout(replica.id())).await.unwrap();
+        replica
+    }
+
+    /// The power goes, and comes back.
+    async fn crash(self) -> Self {
+        let Self {
+            disk,
+            clock,
+            replica,
+        } = self;
+        let disk = disk.copy_of_synced();
+        drop(replica);
+        let (engine, report) =
+            Engine::open(Arc::new(disk.clone()) as Arc<dyn Disk>, options()).unwrap();
+        let replica = Self::replica(engine, report, &clock).await;
+        Self {
+            disk,
+            clock,
+            replica,
+        }
+    }
+
+    fn pass_ms(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    fn to(&self) -> Replica {
+        Replica {
+            disk: self.replica.id(),
+            joined: Epoch(1),
+        }
+    }
+
+    async fn prepare(&self, name: &str, claim: Claim) -> PrepareReply {
+        let request = PrepareRequest {
+            to: self.to(),
+            partition: PARTITION,
+            key: row(name),
+            claim,
+        };
+        self.replica.prepare(request).await.unwrap()
+    }
+
+    async fn accept(&self, name: &str, claim: Claim, body: &str) -> AcceptReply {
+        let request = AcceptRequest {
+            to: self.to(),
+            partition: PARTITION,
+            key: row(name),
+            claim,
+            state: state(claim.ballot, body.len()),
+        };
+        let body = Payload::copy_from_slice(body.as_bytes());
+        self.replica.accept(request, body).await.unwrap()
+    }
+
+    async fn read(&self, name: &str, generation: u64) -> (ReadReply, Payload) {
+        let request = ReadRequest {
+            to: self.to(),
+            partition: PARTITION,
+            epoch: Epoch(1),
+            generation: Generation(generation),
+            key: row(name),
+            wants_body: true,
+        };
+        self.replica.read(request).await.unwrap()
+    }
+}
+
+fn row(name: &str) -> RowKey {
+    RowKey::object(BucketId([3; 16]), ObjectKey::parse(name).unwrap())
+}
+
+fn ballot(ms: u64) -> Ballot {
+    Ballot {
+        time: Timestamp::from_ms(START_MS + ms),
+        incarnation: Incarnation([1; 16]),
+    }
+}
+
+fn claim(ballot: Ballot) -> Claim {
+    Claim {
+        epoch: Epoch(1),
+        generation: Generation(0),
+        ballot,
+        born: None,
+    }
+}
+
+fn state(version: Ballot, len: usize) -> bytes::Bytes {
+    KeyState {
+        head: Some(Box::new(ObjectHead {
+            version,
+            owner: BodyOwner::Upload(ringfort_wire::id::UploadId([0; 16])),
+            modified_ms: 0,
+            size: u64::try_from(len).unwrap(),
+            etag: String::new(),
+            headers: Vec::new(),
+            metadata: Vec::new(),
+            checksums: Vec::new(),
+            part_count: 0,
+            body: BodyPlace::Inline,
+            extensions: Vec::new(),
+        })),
+        ..KeyState::default()
+    }
+    .encode()
+}
+
+fn refusal(reply: PrepareReply) -> Reason {
+    match reply {
+        PrepareReply::Refused(refusal) => refusal.reason,
+        PrepareReply::Promised { .. } => panic!("promised"),
+    }
+}
+
+fn promised(reply: PrepareReply) -> Ballot {
+    match reply {
+        PrepareReply::Promised { accepted, .. } => accepted,
+        PrepareReply::Refused(refusal) => panic!("{refusal:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_value_is_shown_to_the_next_prepare_and_to_reads() {
+    let rig = Rig::new().await;
+    assert_eq!(promised(rig.prepare("k", claim(ballot(1))).await), Ballot::ZERO);
+    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
+    assert_eq!(promised(rig.prepare("k", claim(ballot(2))).await), ballot(1));
+    let (reply, body) = rig.read("k", 0).await;
+    assert!(matches!(reply, ReadReply::Row { accepted, state: Some(_) } if accepted == ballot(1)));
+    assert_eq!(body, "one");
+}
+
+#[tokio::test]
+async fn a_lower_ballot_is_refused_by_promise_and_by_accept() {
+    let rig = Rig::new().await;
+    promised(rig.prepare("k", claim(ballot(5))).await);
+    assert_eq!(refusal(rig.prepare("k", claim(ballot(4))).await), Reason::Promised);
+    let reply = rig.accept("k", claim(ballot(4)), "x").await;
+    assert!(matches!(reply, AcceptReply::Refused(refusal) if refusal.past >= ballot(5)));
+    // Another key is another register.
+    promised(rig.prepare("other", claim(ballot(4))).await);
+}
+
+#[tokio::test]
+async fn the_same_accept_again_is_acknowledged_again() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.accept("k", claim(ballot(5)), "x").await, AcceptReply::Accepted);
+    assert_eq!(rig.accept("k", claim(ballot(5)), "x").await, AcceptReply::Accepted);
+}
+
+#[tokio::test]
+async fn a_ballot_beyond_the_clock_bound_is_refused() {
+    let rig = Rig::new().await;
+    assert_eq!(refusal(rig.prepare("k", claim(ballot(501))).await), Reason::ClockAhead);
+    promised(rig.prepare("k", claim(ballot(500))).await);
+}
+
+#[tokio::test]
+async fn a_promise_outlives_a_crash_and_an_accepted_ballot_is_acknowledged_again() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
+    promised(rig.prepare("k", claim(ballot(5))).await);
+    let rig = rig.crash().await;
+    // The promise is not on disk, and must count: the horizon refuses all that it may cover.
+    assert_eq!(refusal(rig.prepare("k", claim(ballot(4))).await), Reason::Horizon);
+    let late = rig.accept("k", claim(ballot(4)), "late").await;
+    assert!(matches!(late, AcceptReply::Refused(refusal) if refusal.reason == Reason::Horizon));
+    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
+    assert!(rig.replica.horizon_wait_ms() > 0);
+    rig.pass_ms(2_000);
+    assert_eq!(rig.replica.horizon_wait_ms(), 0);
+    assert_eq!(promised(rig.prepare("k", claim(ballot(2_000))).await), ballot(1));
+    let (_, body) = rig.read("k", 0).await;
+    assert_eq!(body, "one");
+}
+
+#[tokio::test]
+async fn another_identity_of_the_disk_is_no_member() {
+    let rig = Rig::new().await;
+    let request = ReadRequest {
+        to: Replica {
+            disk: rig.replica.id(),
+            joined: Epoch(2),
+        },
+        partition: PARTITION,
+        epoch: Epoch(1),
+        generation: Generation(0),
+        key: row("k"),
+        wants_body: false,
+    };
+    let error = rig.replica.read(request).await.unwrap_err();
+    assert_eq!(error.code, NodeErrorCode::NotMember);
+}
+
+#[tokio::test]
+async fn a_raised_generation_fences_what_is_older_for_ever() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.accept("k", claim(ballot(1)), "x").await, AcceptReply::Accepted);
+    let shard = ShardClaim {
+        shard: Shard(0),
+        partition: PARTITION,
+        to: rig.to(),
+        epoch: Epoch(1),
+    };
+    let raise = RaiseRequest {
+        bucket: BucketId([3; 16]),
+        generation: Generation(1),
+        shards: vec![shard],
+    };
+    assert_eq!(rig.replica.raise(&raise, &shard).await.unwrap(), None);
+    assert_eq!(refusal(rig.prepare("k", claim(ballot(2))).await), Reason::Generation);
+    let reply = rig.accept("k", claim(ballot(2)), "y").await;
+    assert!(matches!(reply, AcceptReply::Refused(refusal) if refusal.generation == Generation(1)));
+    assert!(matches!(rig.read("k", 0).await.0, ReadReply::Refused(_)));
+    assert!(matches!(rig.read("k", 1).await.0, ReadReply::Row { .. }));
+    let rig = rig.crash().await;
+    assert!(matches!(rig.read("k", 0).await.0, ReadReply::Refused(_)));
+    // Who shows a higher one teaches it.
+    assert!(matches!(rig.read("k", 9).await.0, ReadReply::Row { .. }));
+    assert!(matches!(rig.read("k", 1).await.0, ReadReply::Refused(_)));
+}
+
+fn list_request(rig: &Rig, prefix: &str, delimiter: Option<&str>, limit: u32) -> ListRequest {
+    ListRequest {
+        bucket: BucketId([3; 16]),
+        generation: Generation(0),
+        shard_count: 1,
+        shards: vec![ShardClaim {
+            shard: Shard(0),
+            partition: PARTITION,
+            to: rig.to(),
+            epoch: Epoch(1),
+        }],
+        prefix: prefix.to_owned(),
+        after: After::Start,
+        delimiter: delimiter.map(str::to_owned),
+        limit,
+        examine_limit: 10_000,
+        what: ListWhat::Objects,
+    }
+}
+
+async fn names(rig: &Rig, request: ListRequest) -> (Vec<String>, Option<After>) {
+    let page = list::list(std::slice::from_ref(&rig.replica), request);
+    match page.await.unwrap() {
+        ListReply::Page {
+            entries,
+            examined_to,
+        } => {
+            let names = entries.into_iter().map(|entry| match entry {
+                ListEntry::Row {
+                    key,
+                    object: Some(_),
+                    ..
+                } => key.as_str().to_owned(),
+                ListEntry::Row { key, .. } => format!("-{key}"),
+                ListEntry::Prefix {
+                    prefix, witness, ..
+                } => format!("{prefix}>{witness}"),
+            });
+            (names.collect(), examined_to)
+        }
+        refused @ ListReply::Refused { .. } => panic!("{refused:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
+    let rig = Rig::new().await;
+    for (index, name) in ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"].iter().enumerate() {
+        let at = ballot(u64::try_from(index).unwrap() + 1);
+        assert_eq!(rig.accept(name, claim(at), "x").await, AcceptReply::Accepted);
+    }
+    let dead = AcceptRequest {
+        to: rig.to(),
+        partition: PARTITION,
+        key: row("b/1"),
+        claim: claim(ballot(50)),
+        state: KeyState::default().encode(),
+    };
+    assert_eq!(
+        rig.replica.accept(dead, Payload::new()).await.unwrap(),
+        AcceptReply::Accepted
+    );
+    let all = names(&rig, list_request(&rig, "", None, 100)).await;
+    assert_eq!(all.0, ["a", "a/", "a//b", "a/b", "-b/1", "b/2", "c"]);
+    assert_eq!(all.1, None);
+    let folded = names(&rig, list_request(&rig, "", Some("/"), 100)).await;
+    assert_eq!(folded.0, ["a", "a/>a/", "-b/1", "b/>b/2", "c"]);
+    let inner = names(&rig, list_request(&rig, "a/", Some("/"), 100)).await;
+    assert_eq!(inner.0, ["a/", "a//>a//b", "a/b"]);
+    let short = names(&rig, list_request(&rig, "", Some("/"), 2)).await;
+    assert_eq!(short.0, ["a", "a/>a/"]);
+    assert_eq!(short.1, Some(After::Prefix("a/".to_owned())));
+    let mut on = list_request(&rig, "", Some("/"), 100);
+    on.after = After::Prefix("a/".to_owned());
+    assert_eq!(names(&rig, on).await.0, ["-b/1", "b/>b/2", "c"]);
+    let mut bounded = list_request(&rig, "", None, 100);
+    bounded.examine_limit = 3;
+    let bounded = names(&rig, bounded).await;
+    assert_eq!(bounded.0, ["a", "a/", "a//b"]);
+    assert_eq!(bounded.1, Some(After::Key("a//b".to_owned())));
+}
+
+#[tokio::test]
+async fn a_chunk_is_kept_only_if_it_is_what_it_is_named() {
+    let rig = Rig::new().await;
+    let data = Payload::from_static(b"chunk of bytes");
+    let chunk = ringfort_wire::manifest::ChunkRef {
+        id: ringfort_wire::id::ChunkId([9; 16]),
+        len: 14,
+        blake3: *blake3::hash(&data).as_bytes(),
+    };
+    let request = StoreChunkRequest {
+        to: rig.to(),
+        partition: PARTITION,
+        epoch: Epoch(1),
+        chunk,
+        owner: ringfort_wire::manifest::ChunkOwner {
+            bucket: BucketId([3; 16]),
+            key: ObjectKey::parse("k").unwrap(),
+            owner: BodyOwner::Upload(ringfort_wire::id::UploadId([0; 16])),
+        },
+    };
+    let other = Payload::from_static(b"chunk of bytez");
+    let error = rig.replica.store_chunk(request.clone(), other).await.unwrap_err();
+    assert_eq!(error.code, NodeErrorCode::DigestMismatch);
+    let stored = rig.replica.store_chunk(request, data.clone()).await.unwrap();
+    assert_eq!(stored, StoreChunkReply::Stored);
+    let rig = rig.crash().await;
+    let fetch = FetchChunkRequest {
+        to: rig.to(),
+        partition: PARTITION,
+        epoch: Epoch(1),
+        id: chunk.id,
+        from: 6,
+        len: 2,
+    };
+    let (reply, bytes) = rig.replica.fetch_chunk(fetch).await.unwrap();
+    assert_eq!((reply, &bytes[..]), (FetchChunkReply::Found, &data[6..8]));
+}
