@@ -89,7 +89,7 @@ pub enum Role {
 }
 
 /// Become a member. Sent over a connection that shows no certificate yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
     /// The token's secret; it is good once.
     pub secret: [u8; 32],
@@ -107,6 +107,18 @@ pub struct JoinRequest {
     pub disks: Vec<(DiskId, u64)>,
     /// A PKCS #10 certificate signing request, DER.
     pub csr: Vec<u8>,
+}
+
+impl std::fmt::Debug for JoinRequest {
+    /// Without the secret: a log is no place for it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinRequest")
+            .field("role", &self.role)
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The answer to a Join.
