@@ -21,11 +21,16 @@ use ringfort_wire::message::{
     AcceptReply, AcceptRequest, PrepareReply, PrepareRequest, ReadReply, ReadRequest,
 };
 use ringfort_wire::transport::Lane;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a majority that cannot be reached is tried again: longer than a connection takes to come back.
 pub(super) const NO_QUORUM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How far ahead of the wall clock a refusal may move this process's clock, in milliseconds: the reach of a promise
+/// horizon and of the clock bound.
+const CLOCK_REACH_MS: u64 = 1_500;
 
 /// A value on its way: the encoded state and the inline body.
 struct Encoded {
@@ -424,8 +429,12 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         let claim = self.claim(value == Value::New);
         let (partition, key) = (self.place.partition, self.row.clone());
         let targets = self.place.targets();
-        let mut answers: Answers<AcceptReply> =
-            self.coordinator.fan_out(Lane::Metadata, &targets, |to| {
+        let (coordinator, bucket, missed) =
+            (self.coordinator.clone(), self.bucket, Arc::new(key.clone()));
+        let mut answers: Answers<AcceptReply> = self.coordinator.fan_out_watched(
+            Lane::Metadata,
+            &targets,
+            |to| {
                 let request = AcceptRequest {
                     to,
                     partition,
@@ -434,7 +443,20 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     state: encoded.state.clone(),
                 };
                 (request, encoded.body.clone())
-            });
+            },
+            move |replica, reply| {
+                let has_missed = match reply {
+                    Ok((AcceptReply::Accepted, _)) => false,
+                    // Another round is going on above this one, and writes to all.
+                    Ok((AcceptReply::Refused(refusal), _)) => refusal.reason == Reason::Horizon,
+                    Err(_) => true,
+                };
+                if has_missed {
+                    let hints = &coordinator.inner.hints;
+                    hints.row_missed(replica, bucket, &missed);
+                }
+            },
+        );
         let deadline = self.attempt_deadline();
         loop {
             let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await else {
@@ -485,7 +507,10 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
     /// What a setback means: an error to return, or another attempt after a wait.
     async fn after(&mut self, setback: Setback, attempt: u32) -> Option<WriteError> {
         let environment = self.coordinator.environment();
-        environment.observe(setback.past.time);
+        // Past what a replica has promised, at once; but one whose clock runs far ahead must not drag this one along,
+        // or every other replica would refuse it.
+        let reach = Timestamp::from_ms(environment.now_ms()).plus_ms(CLOCK_REACH_MS);
+        environment.observe(setback.past.time.min(reach));
         let has_left = self.proposer.first_accept().is_some();
         if let Some(refusal) = setback.why {
             match refusal.reason {

@@ -70,9 +70,13 @@ impl Coordinator {
             (request, bytes::Bytes::new())
         });
         let mut reader = Reader::new(place.rule.clone());
+        let mut highest = Ballot::ZERO;
         while let Some((from, reply)) = answers.next().await {
             match reply {
-                Ok((ReadReply::Row { accepted, .. }, _)) => reader.on_answer(from, accepted),
+                Ok((ReadReply::Row { accepted, .. }, _)) => {
+                    highest = highest.max(accepted);
+                    reader.on_answer(from, accepted)
+                }
                 Ok((ReadReply::Refused(refusal), _)) if refusal.reason == Reason::Generation => {
                     // The bucket has changed or gone: its rows are no business of this hint any more.
                     return Ok(());
@@ -81,6 +85,10 @@ impl Coordinator {
             };
         }
         match reader.reading() {
+            // A write that reached a minority only: decided now, so that no maybe surfaces weeks later.
+            Reading::Agreed(agreed) if highest > agreed => {
+                Ok(self.rewrite(bucket, row, false).await?)
+            }
             Reading::Agreed(agreed) => {
                 self.mend(bucket, row, &place, agreed, &reader).await;
                 Ok(())
