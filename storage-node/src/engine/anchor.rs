@@ -86,7 +86,7 @@ impl Anchor {
             ..self.facts
         };
         // Counters 1, 2 lie in slots 0, 1: odd ones in the first slot.
-        let at = SLOTS_AT[usize::from(facts.counter % 2 == 0)];
+        let at = SLOTS_AT[usize::from(facts.counter.is_multiple_of(2))];
         self.file
             .write_all_at(at, &[IoSlice::new(&encode(&facts))])?;
         self.file.sync()?;

@@ -321,16 +321,16 @@ impl Engine {
     fn stored(&self, row: RowEntry) -> Result<Option<StoredRow>, EngineError> {
         let skip = u32::try_from(row.state.len()).unwrap_or(u32::MAX);
         let body = if row.location.payload_len > skip {
-            match self.inner.store.segment(row.location.position.segment) {
-                Some(segment) => BodyLocation {
-                    at: Some(BodyAt {
-                        segment,
-                        record: row.location,
-                        skip,
-                    }),
-                },
-                None if self.is_gone(row.location.position) => BodyLocation::none(),
-                None => return Ok(None),
+            let segment = self.inner.store.segment(row.location.position.segment);
+            if segment.is_none() && !self.is_gone(row.location.position) {
+                return Ok(None);
+            }
+            BodyLocation {
+                at: Some(BodyAt {
+                    segment,
+                    record: row.location,
+                    skip,
+                }),
             }
         } else {
             BodyLocation::none()
@@ -358,12 +358,16 @@ impl Engine {
             return Ok(Bytes::new());
         };
         self.blocking(move |_| {
+            let what = "a row's body";
+            let Some(segment) = at.segment else {
+                return Err(segment::reader::corrupt(what, &at.record));
+            };
             read_payload(
-                &*at.segment.file,
-                &at.segment.salt,
+                &*segment.file,
+                &segment.salt,
                 &at.record,
                 at.skip..at.record.payload_len,
-                "a row's body",
+                what,
             )
         })
         .await

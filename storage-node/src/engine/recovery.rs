@@ -320,7 +320,7 @@ impl Opening {
         let tail = self.replay(&segments, &survey, cut)?;
         self.name_rot(&survey)?;
         self.name_missing()?;
-        let lowest = tail.iter().map(|item| sequence_of(item)).min();
+        let lowest = tail.iter().map(sequence_of).min();
         for item in tail {
             self.queue.push(item);
         }

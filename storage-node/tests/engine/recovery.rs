@@ -153,7 +153,10 @@ fn a_missing_segment_is_named_by_the_index() {
     let (engine, report) = open(&disk, options());
     assert_eq!(report.lost_partitions, [PartitionId(5)].into());
     assert!(!report.rot.is_empty());
-    assert!(read_row(&engine, &object("k11")).is_some());
+    let lost = read_row(&engine, &object("k0")).unwrap();
+    assert!(is_lost(now(engine.body(&lost))), "a lost body was served");
+    let kept = read_row(&engine, &object("k11")).unwrap();
+    assert_eq!(now(engine.body(&kept)).unwrap(), pattern(33, 6000));
 }
 
 #[test]

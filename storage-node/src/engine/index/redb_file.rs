@@ -91,7 +91,7 @@ impl RedbFile {
     fn write_range(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let block = DATA_LEN as u64;
         let (first, skip) = (offset / block, to_usize(offset % block)?);
-        if skip == 0 && data.len() % DATA_LEN == 0 {
+        if skip == 0 && data.len().is_multiple_of(DATA_LEN) {
             return self.write_blocks(first, data);
         }
         let count = (skip + data.len()).div_ceil(DATA_LEN);
@@ -119,7 +119,7 @@ impl StorageBackend for RedbFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        if len % DATA_LEN as u64 != 0 {
+        if !len.is_multiple_of(DATA_LEN as u64) {
             let what = "redb's file has whole pages only";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         }

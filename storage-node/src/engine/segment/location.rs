@@ -31,7 +31,8 @@ pub struct BodyLocation {
 
 #[derive(Clone, Debug)]
 pub(crate) struct BodyAt {
-    pub(crate) segment: Arc<SegmentFile>,
+    /// Absent where the file was gone at start.
+    pub(crate) segment: Option<Arc<SegmentFile>>,
     pub(crate) record: Location,
     /// Where in the payload the body begins.
     pub(crate) skip: u32,

@@ -51,6 +51,7 @@ pub(crate) const COMMIT_ALIGN: u64 = 512;
 pub(crate) const HEAD_LEN: usize = 64;
 /// Payload bytes under one checksum.
 pub(crate) const FRAME_LEN: usize = 64 << 10;
+const FRAME_LEN_U32: u32 = 64 << 10;
 /// No fields are longer; a longer length is a damaged one.
 pub(crate) const FIELDS_LEN_MAX: usize = 16 << 10;
 
@@ -102,7 +103,7 @@ impl Head {
 
 /// Frames of a payload.
 pub(crate) fn frame_count(payload_len: u32) -> u32 {
-    payload_len.div_ceil(FRAME_LEN as u32)
+    payload_len.div_ceil(FRAME_LEN_U32)
 }
 
 /// Bytes that a record takes, padding included.

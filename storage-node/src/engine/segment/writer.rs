@@ -132,11 +132,10 @@ impl Writer {
             self.checkpointer.wait_or_give_up();
         }
         let needed = self.item_len(&first);
-        if self.segment.is_none() || self.offset + needed + SEAL_ROOM > self.room_end {
-            if let Err(error) = self.roll(needed) {
-                first.finish(Err(error));
-                return true;
-            }
+        let has_room = self.segment.is_some() && self.offset + needed + SEAL_ROOM <= self.room_end;
+        if !has_room && let Err(error) = self.roll(needed) {
+            first.finish(Err(error));
+            return true;
         }
         let commit = self.gather(first);
         self.commit(commit);
