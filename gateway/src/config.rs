@@ -21,10 +21,11 @@ pub struct GatewayConfig {
     pub body_timeout: Duration,
     /// See [`GatewayConfig::body_timeout`].
     pub body_window_min_bytes: u64,
-    /// A client must take [`GatewayConfig::drain_window_min_bytes`] in each such span in which it lets us wait.
+    /// A client must take some of its answer in each such span, or its connection is cut.
     pub drain_timeout: Duration,
-    /// See [`GatewayConfig::drain_timeout`].
-    pub drain_window_min_bytes: u64,
+    /// Once shutdown has begun, `/health/ready` says so for this long before new connections are refused, so that a
+    /// load balancer can turn away first.
+    pub drain_delay: Duration,
     /// How long open requests may go on once shutdown has begun.
     pub shutdown_grace: Duration,
 }
@@ -41,7 +42,7 @@ impl Default for GatewayConfig {
             body_timeout: Duration::from_secs(20),
             body_window_min_bytes: 2 * 1024,
             drain_timeout: Duration::from_secs(25),
-            drain_window_min_bytes: 2 * 1024,
+            drain_delay: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(30),
         }
     }

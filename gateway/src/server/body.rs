@@ -274,6 +274,8 @@ async fn next_piece(source: &mut impl Source) -> Result<Vec<Bytes>, Failure> {
     Ok(piece)
 }
 
+type Hashing<D> = JoinHandle<(D, Result<Vec<Bytes>, S3Error>)>;
+
 /// While one piece is hashed, the next is read, and the last one stored.
 async fn pump_beside<D: Digester>(
     mut source: impl Source,
@@ -281,7 +283,7 @@ async fn pump_beside<D: Digester>(
     writer: &mut BodyWriter,
 ) -> Result<BodyDigests, Failure> {
     let mut idle = Some(digester);
-    let mut hashing: Option<JoinHandle<(D, Result<Vec<Bytes>, S3Error>)>> = None;
+    let mut hashing: Option<Hashing<D>> = None;
     loop {
         let raw = next_piece(&mut source).await?;
         let mut ready = Vec::new();

@@ -80,3 +80,8 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, is_sending: boo
     // Elapsed: the client had its time to read the answer.
     let _ = tokio::time::timeout(LINGER_MAX, drain).await;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "test code")]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -89,39 +89,55 @@ impl Gateway {
         tokio::spawn(async move { coordinator.watch_nodes(until).await });
     }
 
-    /// Serves S3 and the health paths until `shutdown` turns true; then takes no new connection, and lets requests
-    /// under way end within the configured grace.
+    /// Serves S3 and the health paths until `shutdown` turns true. Then `/health/ready` says no, and after a moment no
+    /// new connection is taken; requests under way may end within the configured grace.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let connections = Arc::new(Semaphore::new(self.config.connections_max));
+        let closing = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        loop {
-            // Reaped here, or finished connections would be kept until shutdown.
-            while tasks.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                _ = shutdown.wait_for(|is_over| *is_over) => break,
-                accepted = accept(&listener, &connections) => accepted,
-            };
-            let Some((stream, peer, permit)) = accepted else {
-                continue;
-            };
-            let (gateway, until) = (Arc::clone(&self), shutdown.clone());
-            tasks.spawn(async move {
-                let _permit = permit;
-                connection::serve(gateway, stream, Some(peer), until).await;
-            });
+        let drained = async {
+            // A dropped sender is the end of the process too.
+            let _ = shutdown.wait_for(|is_over| *is_over).await;
+            self.is_draining.send_replace(true);
+            tokio::time::sleep(self.config.drain_delay).await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.accept_all(&listener, &closing, &mut tasks) => {}
         }
-        self.is_draining.send_replace(true);
         drop(listener);
-        let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.config.shutdown_grace, drained)
+        closing.send_replace(true);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.config.shutdown_grace, ended)
             .await
             .is_err()
         {
             tracing::warn!(grace = ?self.config.shutdown_grace, "requests under way did not end within the grace");
+        }
+    }
+
+    /// Takes connections for ever. Cancelled between two of them, or while one waits: it stays with the listener.
+    async fn accept_all(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+        closing: &watch::Sender<bool>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let connections = Arc::new(Semaphore::new(self.config.connections_max));
+        loop {
+            // Reaped here, or finished connections would be kept until shutdown.
+            while tasks.try_join_next().is_some() {}
+            let Some((stream, peer, permit)) = accept(listener, &connections).await else {
+                continue;
+            };
+            let (gateway, until) = (Arc::clone(self), closing.subscribe());
+            tasks.spawn(async move {
+                let _permit = permit;
+                connection::serve(gateway, stream, Some(peer), until).await;
+            });
         }
     }
 }
