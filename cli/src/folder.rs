@@ -21,12 +21,14 @@ use std::path::{Path, PathBuf};
 /// Makes the folder if need be, and takes it for this process.
 pub fn open(path: &Path) -> Result<FolderLock, Failure> {
     file::create_folder(path).map_err(Failure::usage)?;
-    file::lock_folder(path).map_err(Failure::usage)?.ok_or_else(|| {
-        Failure::usage(format!(
-            "{} is in use by another process: stop that one, or choose another --data folder",
-            path.display()
-        ))
-    })
+    file::lock_folder(path)
+        .map_err(Failure::usage)?
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "{} is in use by another process: stop that one, or choose another --data folder",
+                path.display()
+            ))
+        })
 }
 
 /// Reads a JSON file of the folder; `None` where there is none.

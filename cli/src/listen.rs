@@ -34,7 +34,8 @@ pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failur
 }
 
 /// Whether the process should get traffic, and why.
-pub type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = (bool, String)> + Send>> + Send + Sync>;
+pub type Ready =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = (bool, String)> + Send>> + Send + Sync>;
 
 /// The routes of the admin listener.
 pub fn routes(admin: Router, metrics: Metrics, ready: Ready) -> Router {

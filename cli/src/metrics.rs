@@ -46,13 +46,28 @@ pub fn install() -> Result<PrometheusHandle, Failure> {
         .map_err(no)?
         .install_recorder()
         .map_err(no)?;
-    describe_gauge!(DISK_FREE_BYTES, Unit::Bytes, "Bytes free in a disk's file system.");
-    describe_gauge!(DISK_TOTAL_BYTES, Unit::Bytes, "Bytes of a disk's file system.");
+    describe_gauge!(
+        DISK_FREE_BYTES,
+        Unit::Bytes,
+        "Bytes free in a disk's file system."
+    );
+    describe_gauge!(
+        DISK_TOTAL_BYTES,
+        Unit::Bytes,
+        "Bytes of a disk's file system."
+    );
     describe_gauge!(DISK_LIVE_BYTES, Unit::Bytes, "Bytes of records that count.");
-    describe_gauge!(DISK_GARBAGE_BYTES, Unit::Bytes, "Bytes of records that compaction will free.");
+    describe_gauge!(
+        DISK_GARBAGE_BYTES,
+        Unit::Bytes,
+        "Bytes of records that compaction will free."
+    );
     describe_gauge!(DISK_ROWS, "Registers on a disk.");
     describe_gauge!(DISK_CHUNKS, "Chunks on a disk.");
-    describe_gauge!(DISK_MISSING_CHUNKS, "Chunks that a disk owes and is fetching.");
+    describe_gauge!(
+        DISK_MISSING_CHUNKS,
+        "Chunks that a disk owes and is fetching."
+    );
     describe_gauge!(DISK_WRITES_CLOSED, "1: the disk takes no writes.");
     describe_gauge!(BUILD_INFO, "1, with the release as a label.");
     gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -80,7 +95,11 @@ impl Metrics {
                 set(DISK_ROWS, &id, disk.rows);
                 set(DISK_CHUNKS, &id, disk.chunks);
                 set(DISK_MISSING_CHUNKS, &id, disk.missing_chunks);
-                set(DISK_WRITES_CLOSED, &id, u64::from(disk.writes_closed.is_some()));
+                set(
+                    DISK_WRITES_CLOSED,
+                    &id,
+                    u64::from(disk.writes_closed.is_some()),
+                );
             }
         }
         self.recorder.render()

@@ -148,10 +148,19 @@ mod tests {
 
     #[test]
     fn our_variables_come_before_those_of_aws() {
-        let aws = [("AWS_ACCESS_KEY_ID", "AKIDAWS"), ("AWS_SECRET_ACCESS_KEY", "secretaws")];
-        let ours = [("RINGFORT_ACCESS_KEY", "AKIDOURS"), ("RINGFORT_SECRET_KEY", "secretours")];
+        let aws = [
+            ("AWS_ACCESS_KEY_ID", "AKIDAWS"),
+            ("AWS_SECRET_ACCESS_KEY", "secretaws"),
+        ];
+        let ours = [
+            ("RINGFORT_ACCESS_KEY", "AKIDOURS"),
+            ("RINGFORT_SECRET_KEY", "secretours"),
+        ];
         assert_eq!(keys(&aws).unwrap().unwrap().access_key, "AKIDAWS");
-        assert_eq!(keys(&[aws, ours].concat()).unwrap().unwrap().access_key, "AKIDOURS");
+        assert_eq!(
+            keys(&[aws, ours].concat()).unwrap().unwrap().access_key,
+            "AKIDOURS"
+        );
         assert!(keys(&[]).unwrap().is_none());
         let temporary = [&aws[..], &[("AWS_SESSION_TOKEN", "x")]].concat();
         assert!(keys(&temporary).unwrap().is_none());
@@ -159,16 +168,24 @@ mod tests {
 
     #[test]
     fn an_empty_half_or_odd_secret_is_a_refusal_that_names_it() {
-        assert!(why(&[("RINGFORT_SECRET_KEY", "")]).contains("RINGFORT_SECRET_KEY is set but empty"));
+        assert!(
+            why(&[("RINGFORT_SECRET_KEY", "")]).contains("RINGFORT_SECRET_KEY is set but empty")
+        );
         assert!(why(&[("RINGFORT_ACCESS_KEY", "abcd")]).contains("RINGFORT_SECRET_KEY is not"));
         assert!(why(&[("AWS_SECRET_ACCESS_KEY", "abcd")]).contains("AWS_ACCESS_KEY_ID is not"));
         let with = |access, secret| {
-            why(&[("RINGFORT_ACCESS_KEY", access), ("RINGFORT_SECRET_KEY", secret)])
+            why(&[
+                ("RINGFORT_ACCESS_KEY", access),
+                ("RINGFORT_SECRET_KEY", secret),
+            ])
         };
         assert!(with("a/b", "longenough").contains("access key"));
         assert!(with("abc", "short").contains("secret key"));
         assert!(with("abc", "with a space").contains("secret key"));
-        let both = [("RINGFORT_ACCESS_KEY", "abc"), ("RINGFORT_ACCESS_KEY_FILE", "/x")];
+        let both = [
+            ("RINGFORT_ACCESS_KEY", "abc"),
+            ("RINGFORT_ACCESS_KEY_FILE", "/x"),
+        ];
         assert!(why(&both).contains("both"));
         assert!(why(&[("RINGFORT_ACCESS_KEY_FILE", "/nowhere/x")]).contains("no secret file"));
     }
