@@ -84,13 +84,14 @@ pub fn root_key(folder: &Path) -> Result<Option<RootKey>, Failure> {
     }
 }
 
-/// A key drawn at random: 20 and 40 characters, as AWS's are.
+/// A key drawn at random: 20 and 40 characters, as AWS's are; 200 bits of secret, without a character that a shell
+/// or an option parser would take for its own.
 pub fn draw_key(environment: &Environment) -> RootKey {
     const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    const ALL: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
     RootKey {
         access_key: format!("RF{}", draw(environment, UPPER, 18)),
-        secret_key: draw(environment, ALL, 40),
+        secret_key: draw(environment, LOWER, 40),
     }
 }
 

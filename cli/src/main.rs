@@ -6,6 +6,8 @@
 mod bucket;
 mod cluster;
 mod drain;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod first_key;
 mod folder;
