@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// What to do with buckets.
 #[derive(Subcommand)]
-pub enum BucketCommand {
+pub(crate) enum BucketCommand {
     /// Show the buckets
     List(AdminArgs),
     /// Show one bucket
@@ -16,7 +16,7 @@ pub enum BucketCommand {
 
 /// Which bucket.
 #[derive(Args)]
-pub struct InfoArgs {
+pub(crate) struct InfoArgs {
     /// Its name
     name: String,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub struct InfoArgs {
 }
 
 /// Runs the command.
-pub async fn run(command: BucketCommand) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: BucketCommand) -> Result<ExitCode, Failure> {
     match command {
         BucketCommand::List(admin) => list(&admin).await?,
         BucketCommand::Info(args) => info(&args).await?,

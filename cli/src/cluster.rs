@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 /// What to do with a cluster.
 #[derive(Subcommand)]
-pub enum ClusterCommand {
+pub(crate) enum ClusterCommand {
     /// Make a cluster; run once, for the folder of its first node
     Init(InitArgs),
     /// Make one more one-time token (asks the first node)
@@ -32,7 +32,7 @@ pub enum ClusterCommand {
 
 /// What the cluster is to be.
 #[derive(Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// The folder of the first node
     #[arg(long, env = "RINGFORT_DATA")]
     data: PathBuf,
@@ -73,7 +73,7 @@ pub struct InitArgs {
 
 /// For whom a token is.
 #[derive(Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// What the joiner is to be
     #[arg(long, value_enum)]
     role: RoleArg,
@@ -103,7 +103,7 @@ struct Tokens {
 }
 
 /// Runs the command.
-pub async fn run(command: ClusterCommand) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: ClusterCommand) -> Result<ExitCode, Failure> {
     match command {
         ClusterCommand::Init(args) => init(&args),
         ClusterCommand::Token(args) => token(args).await,
@@ -188,7 +188,7 @@ fn init(args: &InitArgs) -> Result<ExitCode, Failure> {
 
 /// The first node's own certificate, from its own authority. Repeatable: `ringfort node` does it where a crash left
 /// it undone.
-pub fn become_member(
+pub(crate) fn become_member(
     data: &Path,
     id: ringfort_ring::id::NodeId,
     settings: &NodeSettings,

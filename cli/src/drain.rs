@@ -9,16 +9,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
-pub struct DrainOptions {
+pub(crate) struct DrainOptions {
     /// Between the 503 of `/health/ready` and the end of accepting.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// For requests under way.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl DrainOptions {
     /// From settings.
-    pub fn new(delay: Option<Span>, timeout: Option<Span>) -> Self {
+    pub(crate) fn new(delay: Option<Span>, timeout: Option<Span>) -> Self {
         Self {
             delay: delay.map_or(Duration::ZERO, |span| span.0),
             timeout: timeout.map_or(Duration::from_secs(30), |span| span.0),
@@ -27,14 +27,14 @@ impl DrainOptions {
 }
 
 /// SIGTERM and SIGINT.
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     /// From here on the signals do not end the process by themselves.
-    pub fn install() -> Result<Self, Failure> {
+    pub(crate) fn install() -> Result<Self, Failure> {
         let install = |kind| {
             signal(kind).map_err(|error| Failure::failed(format!("no signal handler: {error}")))
         };
@@ -45,7 +45,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -55,7 +55,7 @@ impl Signals {
 
 /// Waits for the drain delay, then runs `finish`, which closes listeners, waits for requests (bounded by itself) and
 /// closes the disks. A second signal cuts it short.
-pub async fn drain(
+pub(crate) async fn drain(
     mut signals: Signals,
     options: DrainOptions,
     finish: impl Future<Output = ()>,

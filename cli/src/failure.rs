@@ -3,24 +3,24 @@
 use std::fmt;
 
 /// Exit codes. 0 is success; 2 is also what the parser of the command line uses.
-pub const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The command line, a setting or a folder is not right: nothing was started.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// The process was told to end, and did not wait for every request: a second signal, or the drain timeout.
-pub const CUT_SHORT: u8 = 3;
+pub(crate) const CUT_SHORT: u8 = 3;
 
 /// A command's bad end.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
-    pub code: u8,
+    pub(crate) code: u8,
     /// What is wrong and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
     /// Something did not work.
-    pub fn failed(message: impl fmt::Display) -> Self {
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
         Self {
             code: FAILED,
             message: message.to_string(),
@@ -28,7 +28,7 @@ impl Failure {
     }
 
     /// Something was asked for that cannot be.
-    pub fn usage(message: impl fmt::Display) -> Self {
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self {
             code: USAGE,
             message: message.to_string(),

@@ -10,17 +10,17 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The account of the first key.
-pub const ROOT_ACCOUNT: &str = "root";
+pub(crate) const ROOT_ACCOUNT: &str = "root";
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Whether the first key still has to reach the catalog.
-pub fn is_owed(folder: &Path) -> Result<bool, Failure> {
+pub(crate) fn is_owed(folder: &Path) -> Result<bool, Failure> {
     let made = file::read(&folder.join("root-key.made")).map_err(Failure::usage)?;
     Ok(made.is_none() && folder::root_key(folder)?.is_some())
 }
 
 /// Proposes the folder's first key until a quorum has it; being cancelled is safe, the next start goes on.
-pub async fn propose(folder: &Path, catalog: &Catalog) -> Result<(), Failure> {
+pub(crate) async fn propose(folder: &Path, catalog: &Catalog) -> Result<(), Failure> {
     if !is_owed(folder)? {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Makes the folder if need be, and takes it for this process.
-pub fn open(path: &Path) -> Result<FolderLock, Failure> {
+pub(crate) fn open(path: &Path) -> Result<FolderLock, Failure> {
     file::create_folder(path).map_err(Failure::usage)?;
     file::lock_folder(path)
         .map_err(Failure::usage)?
@@ -32,7 +32,7 @@ pub fn open(path: &Path) -> Result<FolderLock, Failure> {
 }
 
 /// Reads a JSON file of the folder; `None` where there is none.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     let Some(bytes) = file::read(path).map_err(Failure::usage)? else {
         return Ok(None);
     };
@@ -45,7 +45,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure>
 }
 
 /// Writes a JSON file of the folder, durably.
-pub fn write_json<T: Serialize>(path: &Path, value: &T, secrecy: Secrecy) -> Result<(), Failure> {
+pub(crate) fn write_json<T: Serialize>(
+    path: &Path,
+    value: &T,
+    secrecy: Secrecy,
+) -> Result<(), Failure> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(Failure::failed)?;
     bytes.push(b'\n');
     file::write_durably(path, &bytes, secrecy).map_err(Failure::failed)
@@ -53,25 +57,25 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T, secrecy: Secrecy) -> Res
 
 /// The first access key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootKey {
+pub(crate) struct RootKey {
     /// Its public half.
-    pub access_key: String,
+    pub(crate) access_key: String,
     /// Its secret half.
-    pub secret_key: String,
+    pub(crate) secret_key: String,
 }
 
 /// Where the first access key lies.
-pub fn root_key_path(folder: &Path) -> PathBuf {
+pub(crate) fn root_key_path(folder: &Path) -> PathBuf {
     folder.join("root-key.json")
 }
 
 /// Where the admin token lies.
-pub fn admin_token_path(folder: &Path) -> PathBuf {
+pub(crate) fn admin_token_path(folder: &Path) -> PathBuf {
     folder.join("admin-token")
 }
 
 /// The folder's first access key, if it has one.
-pub fn root_key(folder: &Path) -> Result<Option<RootKey>, Failure> {
+pub(crate) fn root_key(folder: &Path) -> Result<Option<RootKey>, Failure> {
     let key: Option<RootKey> = read_json(&root_key_path(folder))?;
     match key {
         Some(key) if key.access_key.is_empty() || key.secret_key.is_empty() => {
@@ -86,7 +90,7 @@ pub fn root_key(folder: &Path) -> Result<Option<RootKey>, Failure> {
 
 /// A key drawn at random: 20 and 40 characters, as AWS's are; 200 bits of secret, without a character that a shell
 /// or an option parser would take for its own.
-pub fn draw_key(environment: &Environment) -> RootKey {
+pub(crate) fn draw_key(environment: &Environment) -> RootKey {
     const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
     RootKey {
@@ -96,7 +100,7 @@ pub fn draw_key(environment: &Environment) -> RootKey {
 }
 
 /// A new admin token: 256 bits.
-pub fn draw_token(environment: &Environment) -> String {
+pub(crate) fn draw_token(environment: &Environment) -> String {
     let mut bytes = [0; 32];
     environment.fill(&mut bytes);
     hex::encode(bytes)
@@ -113,7 +117,7 @@ fn draw(environment: &Environment, alphabet: &[u8], length: usize) -> String {
 }
 
 /// The folder's admin token, made at its first start.
-pub fn admin_token(folder: &Path, environment: &Environment) -> Result<String, Failure> {
+pub(crate) fn admin_token(folder: &Path, environment: &Environment) -> Result<String, Failure> {
     let path = admin_token_path(folder);
     if file::read(&path).map_err(Failure::usage)?.is_some() {
         return crate::secrets::read_secret(&path);

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 /// remembered in the folder.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct GatewayArgs {
+pub(crate) struct GatewayArgs {
     /// A TOML file with the settings below (flags and variables come first)
     #[arg(long, env = "RINGFORT_CONFIG")]
     #[serde(skip)]
@@ -89,7 +89,7 @@ fn layers(flags: GatewayArgs) -> Result<(GatewayArgs, PathBuf), Failure> {
 }
 
 /// Runs until a signal.
-pub async fn run(flags: GatewayArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(flags: GatewayArgs) -> Result<ExitCode, Failure> {
     let (args, data) = layers(flags)?;
     let mut signals = Signals::install()?;
     let environment = Environment::os();

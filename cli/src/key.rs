@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// What to do with access keys.
 #[derive(Subcommand)]
-pub enum KeyCommand {
+pub(crate) enum KeyCommand {
     /// Make a key; its secret is shown this once
     Create(CreateArgs),
     /// Show the keys, without secrets
@@ -21,7 +21,7 @@ pub enum KeyCommand {
 
 /// The key to make.
 #[derive(Args)]
-pub struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// What people call it
     #[arg(long, default_value = "")]
     name: String,
@@ -46,7 +46,7 @@ pub struct CreateArgs {
 
 /// The key to delete.
 #[derive(Args)]
-pub struct DeleteArgs {
+pub(crate) struct DeleteArgs {
     /// Its public half
     access_key: String,
     #[command(flatten)]
@@ -61,7 +61,7 @@ enum RoleArg {
 }
 
 /// Runs the command.
-pub async fn run(command: KeyCommand) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: KeyCommand) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::Create(args) => create(args).await?,
         KeyCommand::List(admin) => list(&admin).await?,

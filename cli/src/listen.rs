@@ -25,7 +25,7 @@ const HEAD_MAX_BYTES: usize = 32 << 10;
 const CONNECTION_MAX: Duration = Duration::from_secs(120);
 
 /// Binds a listener, saying which flag is wrong if it cannot.
-pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+pub(crate) async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         Failure::usage(format!(
             "cannot listen at {address} ({error}): is another process there? Choose another {flag}"
@@ -34,11 +34,11 @@ pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failur
 }
 
 /// Whether the process should get traffic, and why.
-pub type Ready =
+pub(crate) type Ready =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = (bool, String)> + Send>> + Send + Sync>;
 
 /// The routes of the admin listener.
-pub fn routes(admin: Router, metrics: Metrics, ready: Ready) -> Router {
+pub(crate) fn routes(admin: Router, metrics: Metrics, ready: Ready) -> Router {
     const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     let open = Router::new()
         .route(
@@ -62,7 +62,11 @@ pub fn routes(admin: Router, metrics: Metrics, ready: Ready) -> Router {
 }
 
 /// Serves until `shutdown` turns true.
-pub async fn serve(listener: TcpListener, routes: Router, mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {

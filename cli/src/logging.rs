@@ -6,18 +6,18 @@ use tracing_subscriber::EnvFilter;
 
 /// How to log.
 #[derive(Args, Clone, Debug)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// How a line of the log is written.
     #[arg(long, global = true, env = "RINGFORT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,ringfort_wire=debug`.
     #[arg(long, global = true, env = "RINGFORT_LOG", default_value = "info")]
-    pub log_level: String,
+    pub(crate) log_level: String,
 }
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// For machines.
@@ -25,7 +25,7 @@ pub enum LogFormat {
 }
 
 /// Starts logging; once a process.
-pub fn start(args: &LogArgs) -> Result<(), Failure> {
+pub(crate) fn start(args: &LogArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&args.log_level)
         .map_err(|error| Failure::usage(format!("--log-level {}: {error}", args.log_level)))?;
     let lines = tracing_subscriber::fmt()

@@ -27,12 +27,12 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Membership, as the folder keeps it; the certificate lies beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
+pub(crate) struct Membership {
     cluster: String,
     /// Node or gateway.
     role: String,
     /// Internode addresses known at the join.
-    pub seeds: Vec<String>,
+    pub(crate) seeds: Vec<String>,
     admin_token_sha256: String,
 }
 
@@ -50,7 +50,12 @@ fn role_name(role: Role) -> &'static str {
 
 impl Membership {
     /// A membership.
-    pub fn new(cluster: ClusterId, role: Role, seeds: Vec<String>, admin_hash: [u8; 32]) -> Self {
+    pub(crate) fn new(
+        cluster: ClusterId,
+        role: Role,
+        seeds: Vec<String>,
+        admin_hash: [u8; 32],
+    ) -> Self {
         Self {
             cluster: cluster.to_string(),
             role: role_name(role).to_owned(),
@@ -60,14 +65,14 @@ impl Membership {
     }
 
     /// The cluster.
-    pub fn cluster(&self) -> Result<ClusterId, Failure> {
+    pub(crate) fn cluster(&self) -> Result<ClusterId, Failure> {
         ClusterId::parse(&self.cluster).ok_or_else(|| {
             Failure::usage("membership.json names no cluster: put back a copy of it")
         })
     }
 
     /// SHA-256 of the admin token.
-    pub fn admin_token_hash(&self) -> Result<[u8; 32], Failure> {
+    pub(crate) fn admin_token_hash(&self) -> Result<[u8; 32], Failure> {
         let mut hash = [0; 32];
         hex::decode_to_slice(&self.admin_token_sha256, &mut hash).map_err(|_| {
             Failure::usage(
@@ -78,7 +83,7 @@ impl Membership {
     }
 
     /// Keeps it; from here on the folder is a member's.
-    pub fn save(&self, data: &Path) -> Result<(), Failure> {
+    pub(crate) fn save(&self, data: &Path) -> Result<(), Failure> {
         folder::write_json(&path(data), self, Secrecy::Secret)
     }
 }
@@ -88,7 +93,7 @@ fn path(data: &Path) -> PathBuf {
 }
 
 /// The folder's membership; one of another role is a refusal.
-pub fn load(data: &Path, role: Role) -> Result<Option<Membership>, Failure> {
+pub(crate) fn load(data: &Path, role: Role) -> Result<Option<Membership>, Failure> {
     if data.join("server.json").exists() {
         return Err(Failure::usage(format!(
             "{} belongs to an all-in-one server: start it with `ringfort server`, or choose another --data folder",
@@ -110,7 +115,7 @@ pub fn load(data: &Path, role: Role) -> Result<Option<Membership>, Failure> {
 }
 
 /// The token to join with, if one is given; empty is a refusal.
-pub fn token(text: Option<&str>, file: Option<&Path>) -> Result<Option<JoinToken>, Failure> {
+pub(crate) fn token(text: Option<&str>, file: Option<&Path>) -> Result<Option<JoinToken>, Failure> {
     let text = match (text, file) {
         (Some(_), Some(_)) => {
             return Err(Failure::usage(
@@ -130,7 +135,7 @@ pub fn token(text: Option<&str>, file: Option<&Path>) -> Result<Option<JoinToken
 }
 
 /// Which cluster this folder belongs to, or is to join.
-pub fn cluster(
+pub(crate) fn cluster(
     data: &Path,
     member: Option<&Membership>,
     token: Option<&JoinToken>,
@@ -160,7 +165,7 @@ pub fn cluster(
 }
 
 /// The folder's id, drawn at its first start.
-pub fn own_id(data: &Path, environment: &Environment) -> Result<NodeId, Failure> {
+pub(crate) fn own_id(data: &Path, environment: &Environment) -> Result<NodeId, Failure> {
     let path = data.join("identity.json");
     if let Some(kept) = folder::read_json::<KeptId>(&path)? {
         return NodeId::parse(&kept.id).ok_or_else(|| {
@@ -180,7 +185,7 @@ pub fn own_id(data: &Path, environment: &Environment) -> Result<NodeId, Failure>
 ///
 /// The order makes a crash at any point harmless: key and id are on disk before the first word, and the membership is
 /// written last. Until then the next start asks again, with the same id and key.
-pub async fn join_cluster(
+pub(crate) async fn join_cluster(
     data: &Path,
     token: &JoinToken,
     applicant: &Applicant,
@@ -236,7 +241,7 @@ pub async fn join_cluster(
 }
 
 /// The folder's certificate.
-pub fn identity(data: &Path) -> Result<Identity, Failure> {
+pub(crate) fn identity(data: &Path) -> Result<Identity, Failure> {
     Identity::load(data)
         .map_err(Failure::usage)?
         .ok_or_else(|| {
@@ -248,7 +253,7 @@ pub fn identity(data: &Path) -> Result<Identity, Failure> {
 }
 
 /// Keeps the address book at the newest layout.
-pub async fn follow_addresses(transport: Arc<TcpTransport>, layouts: Arc<LayoutStore>) {
+pub(crate) async fn follow_addresses(transport: Arc<TcpTransport>, layouts: Arc<LayoutStore>) {
     let mut shown = layouts.subscribe();
     loop {
         let layout = shown.borrow_and_update().clone();
@@ -262,7 +267,7 @@ pub async fn follow_addresses(transport: Arc<TcpTransport>, layouts: Arc<LayoutS
 }
 
 /// Asks members for the layout until the process ends.
-pub async fn follow(
+pub(crate) async fn follow(
     transport: Arc<TcpTransport>,
     layouts: Arc<LayoutStore>,
     seeds: Vec<String>,

@@ -33,13 +33,13 @@ const SECONDS: [f64; 14] = [
 
 /// What the process counts.
 #[derive(Clone)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     recorder: PrometheusHandle,
     nodes: Arc<Vec<Arc<Node>>>,
 }
 
 /// Installs the recorder; once a process, before anything counts.
-pub fn install() -> Result<PrometheusHandle, Failure> {
+pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
     let no = |error| Failure::failed(format!("metrics cannot start: {error}"));
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
@@ -76,7 +76,7 @@ pub fn install() -> Result<PrometheusHandle, Failure> {
 
 impl Metrics {
     /// Of a process with these nodes.
-    pub fn new(recorder: PrometheusHandle, nodes: Vec<Arc<Node>>) -> Self {
+    pub(crate) fn new(recorder: PrometheusHandle, nodes: Vec<Arc<Node>>) -> Self {
         Self {
             recorder,
             nodes: Arc::new(nodes),
@@ -84,7 +84,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         for node in self.nodes.iter() {
             for disk in node.disk_statuses() {
                 let id = disk.id.to_string();
@@ -106,7 +106,7 @@ impl Metrics {
     }
 
     /// Keeps histograms small while nobody reads them.
-    pub async fn keep_up(self) {
+    pub(crate) async fn keep_up(self) {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
             self.recorder.run_upkeep();

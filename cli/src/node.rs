@@ -45,69 +45,69 @@ use tokio::sync::watch;
 /// says is remembered in the folder.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// A TOML file with the settings below (flags and variables come first)
     #[arg(long, env = "RINGFORT_CONFIG")]
     #[serde(skip)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// The folder that holds everything
     #[arg(long, env = "RINGFORT_DATA")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Where other processes of the cluster are answered [default: 127.0.0.1:9010]
     #[arg(long, env = "RINGFORT_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// Where the admin API, /metrics and /health are served [default: 127.0.0.1:9011]
     #[arg(long, env = "RINGFORT_ADMIN_LISTEN")]
-    pub admin_listen: Option<SocketAddr>,
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// The node's name; fixed by the join [default: node- and 8 digits of its id]
     #[arg(long, env = "RINGFORT_NAME")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The failure domain: replicas go to distinct zones where there are enough; fixed by the join
     #[arg(long, env = "RINGFORT_ZONE")]
-    pub zone: Option<String>,
+    pub(crate) zone: Option<String>,
     /// Where others reach --listen, HOST:PORT; fixed by the join [default: --listen]
     #[arg(long, env = "RINGFORT_ADVERTISE")]
-    pub advertise: Option<String>,
+    pub(crate) advertise: Option<String>,
     /// A disk's folder (repeatable); fixed by the join [default: disk1 in --data]
     #[arg(long, env = "RINGFORT_DISK", value_delimiter = ',')]
-    pub disk: Vec<PathBuf>,
+    pub(crate) disk: Vec<PathBuf>,
     /// A one-time token, to join a cluster
     #[arg(long, env = "RINGFORT_JOIN", hide_env_values = true)]
-    pub join: Option<String>,
+    pub(crate) join: Option<String>,
     /// A file that holds the token
     #[arg(long, env = "RINGFORT_JOIN_FILE")]
-    pub join_file: Option<PathBuf>,
+    pub(crate) join_file: Option<PathBuf>,
     /// Free space that each disk keeps, in MiB [default: 1024]
     #[arg(long, env = "RINGFORT_DISK_RESERVE_MIB")]
-    pub disk_reserve_mib: Option<u64>,
+    pub(crate) disk_reserve_mib: Option<u64>,
     /// How far clocks may differ, in milliseconds [default: 500]
     #[arg(long, env = "RINGFORT_MAX_CLOCK_SKEW_MS")]
-    pub max_clock_skew_ms: Option<u64>,
+    pub(crate) max_clock_skew_ms: Option<u64>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
-    pub drain_delay: Option<Span>,
+    pub(crate) drain_delay: Option<Span>,
     /// How long requests under way may then go on [default: 30s]
     #[arg(long, env = "RINGFORT_DRAIN_TIMEOUT")]
-    pub drain_timeout: Option<Span>,
+    pub(crate) drain_timeout: Option<Span>,
 }
 
 /// Settings with their defaults filled in.
 #[derive(Clone, Debug)]
-pub struct NodeSettings {
+pub(crate) struct NodeSettings {
     /// The folder.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Internode listener.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Admin listener.
-    pub admin_listen: SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
     /// Name.
-    pub name: String,
+    pub(crate) name: String,
     /// Failure domain.
-    pub zone: String,
+    pub(crate) zone: String,
     /// Where others reach the node.
-    pub advertise: String,
+    pub(crate) advertise: String,
     /// Disks.
-    pub disks: Vec<PathBuf>,
+    pub(crate) disks: Vec<PathBuf>,
 }
 
 /// The folder's remembered settings.
@@ -116,14 +116,14 @@ fn remembered_path(data: &Path) -> PathBuf {
 }
 
 /// The folder named, wherever it is named.
-pub fn data_folder(data: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+pub(crate) fn data_folder(data: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     data.cloned()
         .ok_or_else(|| Failure::usage("no data folder: give --data FOLDER (or RINGFORT_DATA)"))
 }
 
 impl NodeSettings {
     /// Fills in defaults.
-    pub fn new(args: &NodeArgs, data: &Path, id: NodeId) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &NodeArgs, data: &Path, id: NodeId) -> Result<Self, Failure> {
         let listen = args
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9010)));
@@ -157,7 +157,7 @@ impl NodeSettings {
     }
 
     /// Keeps what a later start must do alike.
-    pub fn remember(&self) -> Result<(), Failure> {
+    pub(crate) fn remember(&self) -> Result<(), Failure> {
         let kept = NodeArgs {
             listen: Some(self.listen),
             admin_listen: Some(self.admin_listen),
@@ -225,7 +225,7 @@ fn layers(flags: NodeArgs) -> Result<(NodeArgs, PathBuf), Failure> {
 }
 
 /// Runs until a signal.
-pub async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     let (args, data) = layers(flags)?;
     let mut signals = Signals::install()?;
     let environment = Environment::os();

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// Whom to ask, and as whom.
 #[derive(Args, Clone)]
-pub struct AdminArgs {
+pub(crate) struct AdminArgs {
     /// The admin API of any process of the cluster
     #[arg(
         long,
@@ -30,12 +30,12 @@ pub struct AdminArgs {
     data: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 impl AdminArgs {
     /// A client.
-    pub fn client(&self) -> Result<AdminClient, Failure> {
+    pub(crate) fn client(&self) -> Result<AdminClient, Failure> {
         AdminClient::new(&self.admin_endpoint, &self.token()?).map_err(Failure::usage)
     }
 
@@ -64,14 +64,14 @@ impl AdminArgs {
 }
 
 /// Answers in JSON.
-pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
     anstream::println!("{text}");
     Ok(())
 }
 
 /// Answers as a table.
-pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) {
+pub(crate) fn print_table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -84,7 +84,7 @@ pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) {
 }
 
 /// Bytes as people read them: 1024-based, one digit.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -99,7 +99,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// A span as people read it.
-pub fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
@@ -109,7 +109,7 @@ pub fn span(seconds: u64) -> String {
 }
 
 /// A moment as people read it: UTC, to the second.
-pub fn moment(ms: u64) -> String {
+pub(crate) fn moment(ms: u64) -> String {
     let (days, second) = (ms / 86_400_000, ms / 1_000 % 86_400);
     // Howard Hinnant's days-to-civil, with eras of 400 years from 1 March 0000.
     let shifted = days + 719_468;

@@ -7,26 +7,26 @@ use ringfort_storage_node::control::file;
 use std::path::{Path, PathBuf};
 
 /// The environment, handed in so that tests need not change the process's own.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's environment.
-pub fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Keys as given from outside.
 #[derive(Clone, PartialEq, Eq)]
-pub struct GivenKeys {
+pub(crate) struct GivenKeys {
     /// The public half.
-    pub access_key: String,
+    pub(crate) access_key: String,
     /// The secret half.
-    pub secret_key: String,
+    pub(crate) secret_key: String,
     /// Whether they were meant for Ringfort, not for AWS's tools in general.
-    pub is_ours: bool,
+    pub(crate) is_ours: bool,
 }
 
 /// The root key as the environment gives it, if it does.
-pub fn root_keys(lookup: Lookup<'_>) -> Result<Option<GivenKeys>, Failure> {
+pub(crate) fn root_keys(lookup: Lookup<'_>) -> Result<Option<GivenKeys>, Failure> {
     let ours = pair(lookup, "RINGFORT_ACCESS_KEY", "RINGFORT_SECRET_KEY")?;
     let given = match ours {
         Some((access_key, secret_key)) => GivenKeys {
@@ -68,7 +68,7 @@ fn pair(
 }
 
 /// A variable, or the content of the file that `<name>_FILE` names.
-pub fn variable(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn variable(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Failure> {
     let from_file = format!("{name}_FILE");
     let value = match (lookup(name), lookup(&from_file)) {
         (Some(_), Some(_)) => {
@@ -89,7 +89,7 @@ pub fn variable(lookup: Lookup<'_>, name: &str) -> Result<Option<String>, Failur
 }
 
 /// A secret from a file: its text without white space around it.
-pub fn read_secret(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
     let bytes = file::read(path)
         .map_err(Failure::usage)?
         .ok_or_else(|| Failure::usage(format!("there is no secret file {}", path.display())))?;

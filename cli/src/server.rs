@@ -40,7 +40,7 @@ use tokio::sync::watch;
 /// How the all-in-one server is run. Every flag is also a variable, and a key of the settings file.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// A TOML file with the settings below (flags and variables come first).
     #[arg(long, env = "RINGFORT_CONFIG")]
     #[serde(skip)]
@@ -96,7 +96,7 @@ struct Made {
 }
 
 /// Runs until a signal.
-pub async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
     let args = match &flags.config {
         Some(path) => settings::layered(&[&flags, &settings::read_file(path)?])?,
         None => flags,
@@ -318,7 +318,7 @@ async fn open_nodes(
 }
 
 /// Opens a node off the async threads: recovery reads the log.
-pub async fn open_node(
+pub(crate) async fn open_node(
     config: NodeConfig,
     environment: Environment,
     layouts: &LayoutStore,
@@ -331,7 +331,7 @@ pub async fn open_node(
 }
 
 /// The engine's settings that an operator may choose.
-pub fn engine_options(reserve_mib: Option<u64>) -> EngineOptions {
+pub(crate) fn engine_options(reserve_mib: Option<u64>) -> EngineOptions {
     let mut options = EngineOptions::default();
     if let Some(mib) = reserve_mib {
         options.reserve_bytes = mib.saturating_mul(1 << 20);
@@ -396,7 +396,7 @@ fn make_gateway(
 }
 
 /// A gateway's own word on whether it should get traffic.
-pub fn gateway_ready(gateway: &Arc<Gateway>) -> Ready {
+pub(crate) fn gateway_ready(gateway: &Arc<Gateway>) -> Ready {
     let gateway = Arc::clone(gateway);
     Arc::new(move || {
         let readiness = gateway.coordinator().readiness();

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads a settings file.
-pub fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+pub(crate) fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let bytes = file::read(path)
         .map_err(Failure::usage)?
         .ok_or_else(|| Failure::usage(format!("there is no settings file {}", path.display())))?;
@@ -25,12 +25,12 @@ pub fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 }
 
 /// Reads settings from TOML.
-pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Lays settings over each other: the first layer that says something wins, a list as a whole.
-pub fn layered<T: Serialize + DeserializeOwned>(layers: &[&T]) -> Result<T, Failure> {
+pub(crate) fn layered<T: Serialize + DeserializeOwned>(layers: &[&T]) -> Result<T, Failure> {
     let mut merged = serde_json::Map::new();
     for layer in layers.iter().rev() {
         let layer = serde_json::to_value(layer).map_err(Failure::failed)?;
@@ -52,7 +52,7 @@ pub fn layered<T: Serialize + DeserializeOwned>(layers: &[&T]) -> Result<T, Fail
 
 /// A span of time as it is written: `30s`, `500ms`, `1.5s`, `2m`; a bare number is seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span(pub Duration);
+pub(crate) struct Span(pub Duration);
 
 impl FromStr for Span {
     type Err = String;

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 /// Whom to ask.
 #[derive(Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
     admin: AdminArgs,
 }
 
 /// Runs the command.
-pub async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: StatusArgs) -> Result<ExitCode, Failure> {
     let status = args
         .admin
         .client()?
