@@ -11,7 +11,7 @@ use super::{
 use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::hlc::Timestamp;
-use ringfort_ring::quorum::Replica;
+use ringfort_ring::quorum::{QuorumRule, Replica};
 use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
 use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
 use ringfort_ring::register::proposer::{Decision, Outcome, Promise, Proposer, Step, Value};
@@ -50,6 +50,7 @@ enum Pending<S, R> {
 struct Setback {
     past: Ballot,
     why: Option<Refusal>,
+    /// Whether full disks alone keep a majority from being reached.
     is_full: bool,
     reached: String,
 }
@@ -205,7 +206,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         let mut reached = Reached::default();
         match self.prepare(&mut reached).await {
             Step::Decide => {}
-            step => return Err(setback(step, &reached)),
+            step => return Err(self.setback(step, &reached)),
         }
         let chosen = match self.decide(&mut decide) {
             Ok(chosen) => chosen,
@@ -231,7 +232,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         };
         match step {
             Step::Done(outcome) => Ok(self.finish(outcome)),
-            step => Err(setback(step, &reached)),
+            step => Err(self.setback(step, &reached)),
         }
     }
 
@@ -271,7 +272,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     PrepareReply::Refused(refusal) => self.proposer.on_promise(from, Err(refusal)),
                 },
                 Err(error) => {
-                    reached.note(&error);
+                    reached.note(from, &error);
                     self.proposer.on_unreachable(from)
                 }
             };
@@ -468,7 +469,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     self.proposer.on_accepted(from, Err(refusal))
                 }
                 Err(error) => {
-                    reached.note(&error);
+                    reached.note(from, &error);
                     self.proposer.on_unreachable(from)
                 }
             };
@@ -540,8 +541,13 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                 _ => {}
             }
         }
-        if setback.is_full && !has_left {
-            return Some(WriteError::Full);
+        if setback.is_full {
+            // Trying again makes no room. What an Accept that left has brought about is settled by who meets it.
+            return Some(if has_left {
+                WriteError::OutcomeUnknown(WriteError::Full.to_string())
+            } else {
+                WriteError::Full
+            });
         }
         let wait = self.backoff(setback.why, attempt);
         // Where nobody refused, the replicas are not there: no use to hold the client for the whole of its time.
@@ -551,6 +557,24 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         }
         tokio::time::sleep(wait).await;
         None
+    }
+
+    fn setback(&self, step: Step, reached: &Reached) -> Setback {
+        let (past, why) = match step {
+            Step::Retry { past, why } => (past, why),
+            // No other step ends an attempt without an outcome.
+            Step::Wait | Step::Decide | Step::SendAccept(_) | Step::Done(_) => (Ballot::ZERO, None),
+        };
+        Setback {
+            past,
+            why,
+            is_full: reached.is_full(&self.place.rule),
+            reached: if reached.errors.is_empty() {
+                "no majority answered in time".to_owned()
+            } else {
+                reached.errors.join("; ")
+            },
+        }
     }
 
     fn give_up(&mut self, setback: &Setback) -> WriteError {
@@ -588,38 +612,24 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
 /// What kept replicas from answering, for the error's sentence.
 #[derive(Default)]
 struct Reached {
-    is_full: bool,
+    full: Vec<Replica>,
     errors: Vec<String>,
 }
 
 impl Reached {
-    fn note(&mut self, error: &CallError) {
+    fn note(&mut self, from: Replica, error: &CallError) {
         if let CallError::Refused(node) = error
             && node.code == NodeErrorCode::Full
         {
-            self.is_full = true;
+            self.full.push(from);
         }
         if self.errors.len() < 5 {
             self.errors.push(error.to_string());
         }
     }
-}
 
-fn setback(step: Step, reached: &Reached) -> Setback {
-    let (past, why) = match step {
-        Step::Retry { past, why } => (past, why),
-        // No other step ends an attempt without an outcome.
-        Step::Wait | Step::Decide | Step::SendAccept(_) | Step::Done(_) => (Ballot::ZERO, None),
-    };
-    Setback {
-        past,
-        why,
-        is_full: reached.is_full,
-        reached: if reached.errors.is_empty() {
-            "no majority answered in time".to_owned()
-        } else {
-            reached.errors.join("; ")
-        },
+    fn is_full(&self, rule: &QuorumRule) -> bool {
+        !rule.holds(|replica| !self.full.contains(&replica))
     }
 }
 
@@ -630,5 +640,28 @@ impl From<WriteError> for ReadError {
             WriteError::Corrupt(why) => Self::Corrupt(why),
             other => Self::NotEnoughReplicas(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_ring::id::{DiskId, Epoch};
+    use ringfort_wire::error::NodeError;
+
+    #[test]
+    fn full_disks_end_an_operation_only_where_they_alone_are_a_majority() {
+        let replica = |n: u8| Replica {
+            disk: DiskId([n; 16]),
+            joined: Epoch(1),
+        };
+        let rule = QuorumRule::stable(vec![replica(1), replica(2), replica(3)]);
+        let full: CallError = NodeError::new(NodeErrorCode::Full, "full").into();
+        let mut reached = Reached::default();
+        reached.note(replica(1), &full);
+        reached.note(replica(2), &CallError::TimedOut);
+        assert!(!reached.is_full(&rule));
+        reached.note(replica(3), &full);
+        assert!(reached.is_full(&rule));
     }
 }
