@@ -1,9 +1,12 @@
 //! One chunk: on a majority of its partition's replicas before it counts, and read from any of them.
 
+use super::fanout::Answers;
 use super::propose::NO_QUORUM_PATIENCE;
+use super::view::Place;
 use super::{Coordinator, ReadError, WriteError};
 use bytes::Bytes;
-use ringfort_ring::quorum::{Tally, Verdict};
+use ringfort_ring::id::NodeId;
+use ringfort_ring::quorum::{Replica, Tally, Verdict};
 use ringfort_ring::register::acceptor::Reason;
 use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::manifest::{ChunkOwner, ChunkRef};
@@ -16,6 +19,10 @@ use std::ops::Range;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+
+/// How many bytes may be on their way to replicas that are slower than their majority. Beyond, the slow ones get a hint
+/// instead and fetch the chunk from their peers: a paused node must not fill the gateway's memory.
+pub(super) const STRAGGLING_BYTES: usize = 48 << 20;
 
 impl Coordinator {
     /// Stores a chunk on a majority of its replicas (of each half, while its partition moves).
@@ -40,10 +47,16 @@ impl Coordinator {
                     WriteError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
                 })?;
             let targets = place.targets();
+            let mut tally = Tally::new(place.rule.clone());
+            let asked = self.worth_asking(&place, &targets, data.len());
+            for (replica, _) in targets.iter().filter(|target| !asked.contains(target)) {
+                self.inner.hints.chunk_missed(*replica, chunk, owner);
+                tally.record(*replica, false);
+            }
             let (coordinator, missed) = (self.clone(), owner.clone());
             let mut answers = self.fan_out_watched(
                 Lane::Chunks,
-                &targets,
+                &asked,
                 |to| {
                     let request = StoreChunkRequest {
                         to,
@@ -63,7 +76,6 @@ impl Coordinator {
                     }
                 },
             );
-            let mut tally = Tally::new(place.rule.clone());
             let mut errors = Vec::new();
             let mut full = 0;
             let mut is_stale = false;
@@ -88,7 +100,15 @@ impl Coordinator {
                     }
                 };
                 match tally.record(from, is_stored) {
-                    Verdict::Reached => return Ok(()),
+                    Verdict::Reached => {
+                        let late: Vec<Replica> = asked
+                            .iter()
+                            .map(|(replica, _)| *replica)
+                            .filter(|replica| !tally.has_heard(*replica))
+                            .collect();
+                        self.let_straggle(chunk, owner, &late, answers);
+                        return Ok(());
+                    }
                     Verdict::Impossible => break,
                     Verdict::Pending => {}
                 }
@@ -110,6 +130,57 @@ impl Coordinator {
                 return Err(WriteError::NotEnoughReplicas(why));
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Whom to send a chunk to: everybody, unless too many bytes are on their way to slow replicas already; then not to
+    /// those that have just failed to answer, where the others are enough.
+    fn worth_asking(
+        &self,
+        place: &Place,
+        targets: &[(Replica, NodeId)],
+        len: usize,
+    ) -> Vec<(Replica, NodeId)> {
+        if self.inner.straggling.available_permits() >= len {
+            return targets.to_vec();
+        }
+        let asked: Vec<_> = targets
+            .iter()
+            .filter(|(_, node)| !self.inner.health.is_suspect(*node))
+            .copied()
+            .collect();
+        let are_enough = place
+            .rule
+            .holds(|replica| asked.iter().any(|(asked, _)| *asked == replica));
+        if are_enough { asked } else { targets.to_vec() }
+    }
+
+    /// Lets the slow replicas of a stored chunk have it too, as far as memory allows; the others get a hint.
+    fn let_straggle(
+        &self,
+        chunk: ChunkRef,
+        owner: &ChunkOwner,
+        late: &[Replica],
+        mut answers: Answers<StoreChunkReply>,
+    ) {
+        if late.is_empty() {
+            return;
+        }
+        if let Ok(permit) = self
+            .inner
+            .straggling
+            .clone()
+            .try_acquire_many_owned(chunk.len)
+        {
+            tokio::spawn(async move {
+                while answers.next().await.is_some() {}
+                drop(permit);
+            });
+            return;
+        }
+        answers.abort();
+        for replica in late {
+            self.inner.hints.chunk_missed(*replica, chunk, owner);
         }
     }
 

@@ -11,6 +11,7 @@ use ringfort_wire::error::CallError;
 use ringfort_wire::message::Call;
 use ringfort_wire::transport::Lane;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 /// A replica's answer, with its payload.
 pub(super) type Answer<R> = (Replica, Result<(R, Bytes), CallError>);
@@ -18,12 +19,20 @@ pub(super) type Answer<R> = (Replica, Result<(R, Bytes), CallError>);
 /// The answers to come.
 pub(super) struct Answers<R> {
     receiver: mpsc::UnboundedReceiver<Answer<R>>,
+    calls: Vec<AbortHandle>,
 }
 
 impl<R> Answers<R> {
     /// The next answer; `None` when all have answered. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Answer<R>> {
         self.receiver.recv().await
+    }
+
+    /// Ends the calls that are still under way, unheard and unwatched.
+    pub(super) fn abort(self) {
+        for call in self.calls {
+            call.abort();
+        }
     }
 }
 
@@ -47,17 +56,19 @@ impl Coordinator {
         watch: impl Fn(Replica, &Result<(C::Reply, Bytes), CallError>) + Clone + Send + 'static,
     ) -> Answers<C::Reply> {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let mut calls = Vec::with_capacity(targets.len());
         for (replica, node) in targets {
             let (replica, node) = (*replica, *node);
             let (request, payload) = request(replica);
             let (coordinator, sender, watch) = (self.clone(), sender.clone(), watch.clone());
-            tokio::spawn(async move {
+            let call = tokio::spawn(async move {
                 let reply = coordinator.call(node, lane, request, payload).await;
                 watch(replica, &reply);
                 // Nobody waits any more once a majority has answered.
                 let _ = sender.send((replica, reply));
             });
+            calls.push(call.abort_handle());
         }
-        Answers { receiver }
+        Answers { receiver, calls }
     }
 }

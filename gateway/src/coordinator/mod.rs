@@ -94,6 +94,8 @@ struct Inner {
     health: Health,
     hints: Hints,
     repairs: Arc<Semaphore>,
+    /// Bytes of chunks that are on a majority and still on their way to a slower replica.
+    straggling: Arc<Semaphore>,
 }
 
 impl Coordinator {
@@ -117,6 +119,7 @@ impl Coordinator {
                 health: Health::default(),
                 hints: Hints::default(),
                 repairs: Arc::new(Semaphore::new(options.repairs_max)),
+                straggling: Arc::new(Semaphore::new(chunks::STRAGGLING_BYTES)),
                 environment,
                 options,
             }),
