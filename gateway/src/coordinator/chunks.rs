@@ -268,6 +268,8 @@ impl Coordinator {
             return;
         }
         let Some(view) = self.view() else { return };
+        // A chunk may still be on its way to its slowest replica: a deletion that overtakes it would leave it behind.
+        let grace = grace.max(self.inner.options.call_timeout);
         let mut by_node: HashMap<_, Vec<_>> = HashMap::new();
         for chunk in chunks {
             let Some(place) = view.place_chunk(chunk.id) else {
