@@ -5,7 +5,7 @@ use super::invocation::Invocation;
 use super::uploads::{self, find_open, no_such_upload};
 use super::{Call, Failure, empty};
 use crate::catalog::Bucket;
-use crate::coordinator::{Change, InlineBody, Proposed, Seen};
+use crate::coordinator::{Change, Proposed, Seen};
 use crate::server::Answer;
 use http::StatusCode;
 use ringfort_wire::manifest::{EndedUpload, KeyState, UploadEnd};
@@ -37,9 +37,10 @@ pub(super) async fn abort_multipart_upload(
             how: UploadEnd::Aborted,
         });
         uploads::trim_ended(&mut state, now_ms);
+        let body = uploads::body_kept(&state);
         Change::Write {
             state,
-            body: InlineBody::Keep,
+            body,
             answer: Vec::new(),
         }
     };

@@ -4,7 +4,7 @@ use super::invocation::Invocation;
 use super::uploads::{self, OPEN_MAX};
 use super::{Call, Failure, checksums, put_header, xml};
 use crate::catalog::Bucket;
-use crate::coordinator::{Change, InlineBody, Proposed, Seen};
+use crate::coordinator::{Change, Proposed, Seen};
 use crate::s3::checksum_headers::multipart_checksum;
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::headers::ObjectHeaders;
@@ -50,9 +50,10 @@ pub(super) async fn create_multipart_upload(
         }
         uploads::trim_ended(&mut state, upload.initiated_ms);
         state.uploads.push(upload.clone());
+        let body = uploads::body_kept(&state);
         Change::Write {
             state,
-            body: InlineBody::Keep,
+            body,
             answer: id.0.to_vec(),
         }
     };

@@ -2,6 +2,7 @@
 
 use super::{Call, Failure};
 use crate::catalog::Bucket;
+use crate::coordinator::InlineBody;
 use crate::s3::error::{ErrorCode, S3Error};
 use ringfort_wire::id::UploadId;
 use ringfort_wire::manifest::{EndedUpload, KeyState, OpenUpload};
@@ -20,6 +21,15 @@ pub(super) fn trim_ended(state: &mut KeyState, now_ms: u64) {
         .retain(|ended| now_ms.saturating_sub(ended.ended_ms) < ENDED_KEPT_MS);
     let surplus = state.ended.len().saturating_sub(ENDED_MAX);
     state.ended.drain(..surplus);
+}
+
+/// The inline body of a head that stays what it is; a key without an object has none to keep.
+pub(super) fn body_kept(state: &KeyState) -> InlineBody {
+    if state.head.is_some() {
+        InlineBody::Keep
+    } else {
+        InlineBody::None
+    }
 }
 
 pub(super) fn find_open(state: Option<&KeyState>, id: UploadId) -> Option<&OpenUpload> {
@@ -67,6 +77,11 @@ mod tests {
             ended_ms,
             how: UploadEnd::Aborted,
         }
+    }
+
+    #[test]
+    fn a_key_without_an_object_has_no_body_to_keep() {
+        assert_eq!(body_kept(&KeyState::default()), InlineBody::None);
     }
 
     #[test]
