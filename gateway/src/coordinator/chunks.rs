@@ -1,6 +1,6 @@
 //! One chunk: on a majority of its partition's replicas before it counts, and read from any of them.
 
-use super::fanout::Answers;
+use super::fanout::{Answers, first_of};
 use super::propose::NO_QUORUM_PATIENCE;
 use super::view::Place;
 use super::{Coordinator, ReadError, WriteError};
@@ -184,7 +184,7 @@ impl Coordinator {
         }
     }
 
-    /// Reads a range of a chunk: from one replica, from the next where that fails. A whole chunk is verified
+    /// Reads a range of a chunk: from one replica, from the next where that fails or is slow. A whole chunk is verified
     /// against its digest here; a range was verified by the node against the disk's checksums, and by the frame's.
     pub(super) async fn fetch_chunk(
         &self,
@@ -205,34 +205,15 @@ impl Coordinator {
             let count = targets.len().max(1);
             targets.rotate_left(start % count);
             targets.sort_by_key(|(_, node)| self.inner.health.is_suspect(*node));
-            for (to, node) in targets {
-                let request = FetchChunkRequest {
-                    to,
-                    partition: place.partition,
-                    epoch: place.epoch,
-                    id: chunk.id,
-                    from: range.start,
-                    len: range.end - range.start,
-                };
-                match self.call(node, Lane::Chunks, request, Bytes::new()).await {
-                    Ok((FetchChunkReply::Found, data)) => {
-                        match self.verified(chunk, &range, data).await {
-                            Some(data) => return Ok(data),
-                            None => {
-                                is_missing_everywhere = false;
-                                warn!(chunk = %chunk.id, %node, "a replica sent a chunk of another digest");
-                                errors.push(format!("{node}: another digest"));
-                            }
-                        }
-                    }
-                    Ok((FetchChunkReply::Missing, _)) => errors.push(format!("{node}: missing")),
-                    Ok((FetchChunkReply::Refused(refusal), _)) => {
-                        is_missing_everywhere = false;
-                        errors.push(format!("{node}: refused, {:?}", refusal.reason));
-                    }
-                    Err(error) => {
-                        is_missing_everywhere = false;
-                        errors.push(format!("{node}: {error}"));
+            let asks = targets
+                .into_iter()
+                .map(|(to, node)| self.fetch_from(&place, (to, node), chunk, &range));
+            match first_of(asks).await {
+                Ok(data) => return Ok(data),
+                Err(failures) => {
+                    for (is_missing, why) in failures {
+                        is_missing_everywhere &= is_missing;
+                        errors.push(why);
                     }
                 }
             }
@@ -247,6 +228,38 @@ impl Coordinator {
             Err(ReadError::Corrupt(why))
         } else {
             Err(ReadError::NotEnoughReplicas(why))
+        }
+    }
+
+    /// From one replica; else whether it said that it has no such chunk, and a word for the error's sentence.
+    async fn fetch_from(
+        &self,
+        place: &Place,
+        (to, node): (Replica, NodeId),
+        chunk: ChunkRef,
+        range: &Range<u32>,
+    ) -> Result<Bytes, (bool, String)> {
+        let request = FetchChunkRequest {
+            to,
+            partition: place.partition,
+            epoch: place.epoch,
+            id: chunk.id,
+            from: range.start,
+            len: range.end - range.start,
+        };
+        match self.call(node, Lane::Chunks, request, Bytes::new()).await {
+            Ok((FetchChunkReply::Found, data)) => match self.verified(chunk, range, data).await {
+                Some(data) => Ok(data),
+                None => {
+                    warn!(chunk = %chunk.id, %node, "a replica sent a chunk of another digest");
+                    Err((false, format!("{node}: another digest")))
+                }
+            },
+            Ok((FetchChunkReply::Missing, _)) => Err((true, format!("{node}: missing"))),
+            Ok((FetchChunkReply::Refused(refusal), _)) => {
+                Err((false, format!("{node}: refused, {:?}", refusal.reason)))
+            }
+            Err(error) => Err((false, format!("{node}: {error}"))),
         }
     }
 

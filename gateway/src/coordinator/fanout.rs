@@ -5,11 +5,13 @@
 
 use super::Coordinator;
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use ringfort_ring::id::NodeId;
 use ringfort_ring::quorum::Replica;
 use ringfort_wire::error::CallError;
 use ringfort_wire::message::Call;
 use ringfort_wire::transport::Lane;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -32,6 +34,32 @@ impl<R> Answers<R> {
     pub(super) fn abort(self) {
         for call in self.calls {
             call.abort();
+        }
+    }
+}
+
+/// How long one replica may keep us waiting before the next is asked too.
+const HEDGE: Duration = Duration::from_millis(250);
+
+/// Asks one after the other: the next where one has failed, and beside one that is slow. The first good answer wins,
+/// and the other questions are taken back.
+pub(super) async fn first_of<T, E, F>(asks: impl IntoIterator<Item = F>) -> Result<T, Vec<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut asks = asks.into_iter();
+    let mut under_way = FuturesUnordered::new();
+    let mut errors = Vec::new();
+    under_way.extend(asks.next());
+    loop {
+        match tokio::time::timeout(HEDGE, under_way.next()).await {
+            Ok(Some(Ok(found))) => return Ok(found),
+            Ok(Some(Err(error))) => {
+                errors.push(error);
+                under_way.extend(asks.next());
+            }
+            Ok(None) => return Err(errors),
+            Err(_) => under_way.extend(asks.next()),
         }
     }
 }
@@ -70,5 +98,27 @@ impl Coordinator {
             calls.push(call.abort_handle());
         }
         Answers { receiver, calls }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_silent_replica_is_overtaken_and_a_failing_one_is_skipped() {
+        let silent = std::future::pending::<Result<u8, u8>>();
+        let asks = [
+            silent.boxed(),
+            std::future::ready(Err(7)).boxed(),
+            std::future::ready(Ok(3)).boxed(),
+        ];
+        assert_eq!(first_of(asks).await, Ok(3));
+        let asks = [
+            std::future::ready(Err::<u8, u8>(1)),
+            std::future::ready(Err(2)),
+        ];
+        assert_eq!(first_of(asks).await, Err(vec![1, 2]));
     }
 }
