@@ -28,6 +28,7 @@ use health::Health;
 use hints::Hints;
 use key_queue::KeyQueue;
 use parking_lot::Mutex;
+use read_repair::LookedAtAgain;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::id::{Incarnation, NodeId};
 use ringfort_ring::layout::Layout;
@@ -94,6 +95,7 @@ struct Inner {
     health: Health,
     hints: Hints,
     repairs: Arc<Semaphore>,
+    looked_at_again: LookedAtAgain,
     /// Bytes of chunks that are on a majority and still on their way to a slower replica.
     straggling: Arc<Semaphore>,
 }
@@ -119,6 +121,7 @@ impl Coordinator {
                 health: Health::default(),
                 hints: Hints::default(),
                 repairs: Arc::new(Semaphore::new(options.repairs_max)),
+                looked_at_again: LookedAtAgain::default(),
                 straggling: Arc::new(Semaphore::new(chunks::STRAGGLING_BYTES)),
                 environment,
                 options,

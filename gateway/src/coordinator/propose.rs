@@ -17,9 +17,7 @@ use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
 use ringfort_ring::register::proposer::{Decision, Outcome, Promise, Proposer, Step, Value};
 use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::id::RowKey;
-use ringfort_wire::message::{
-    AcceptReply, AcceptRequest, PrepareReply, PrepareRequest, ReadReply, ReadRequest,
-};
+use ringfort_wire::message::{AcceptReply, AcceptRequest, PrepareReply, PrepareRequest};
 use ringfort_wire::transport::Lane;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +43,16 @@ enum Pending<S, R> {
     AlreadyDone { record: OperationRecord, state: S },
     Refuse(R),
 }
+
+/// The new value of one attempt, whose Accept has left.
+struct Sent<S> {
+    ballot: Ballot,
+    state: S,
+    replaced: Option<S>,
+}
+
+/// So many attempts are remembered: more are made only where writers fight over a key.
+const SENT_MAX: usize = 16;
 
 /// Why an attempt ended without an outcome.
 struct Setback {
@@ -81,16 +89,21 @@ impl Coordinator {
         };
         let mut round = Round::begin(self, bucket, row, operation)?;
         let mut attempt: u32 = 0;
-        loop {
+        let outcome = loop {
             let setback = match round.attempt(&mut decide).await {
-                Ok(done) => return done,
+                Ok(done) => break done,
                 Err(setback) => setback,
             };
             attempt += 1;
             if let Some(error) = round.after(setback, attempt).await {
-                return Err(error);
+                break Err(error);
             }
+        };
+        if matches!(outcome, Err(WriteError::OutcomeUnknown(_))) {
+            // A maybe must not surface weeks later: it is settled soon, whoever missed the Accept.
+            self.look_again_later(bucket, row);
         }
+        outcome
     }
 
     /// Makes the highest value of the register chosen, and, where `must_write`, writes it anew even if it is.
@@ -141,6 +154,8 @@ struct Round<'a, S, R> {
     /// Set for identity rounds, which have no operation of their own.
     identity: Option<Decision>,
     pending: Pending<S, R>,
+    /// What earlier attempts' Accepts may have written, and over what: their fate is learnt later.
+    sent: Vec<Sent<S>>,
     shown: Option<Shown>,
     began: Instant,
 }
@@ -176,6 +191,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             place,
             identity: None,
             pending: Pending::Nothing,
+            sent: Vec::new(),
             shown: None,
             began: Instant::now(),
         })
@@ -200,7 +216,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         &mut self,
         mut decide: impl FnMut(Seen<'_, S>) -> Change<S, R> + Send,
     ) -> Result<Result<Proposed<S, R>, WriteError>, Setback> {
-        self.pending = Pending::Nothing;
+        self.note_sent();
         let ballot = self.coordinator.fresh_ballot();
         self.proposer.start_in(self.place.rule.clone(), ballot);
         let mut reached = Reached::default();
@@ -399,31 +415,14 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             return Some(Bytes::new());
         }
         let shown = self.shown.clone()?;
-        for holder in shown.holders {
-            let node = self.place.view.node(holder)?;
-            let request = ReadRequest {
-                to: holder,
-                partition: self.place.partition,
-                epoch: self.place.epoch,
-                generation: self.bucket.generation,
-                key: self.row.clone(),
-                wants_body: true,
-            };
-            let reply = self
-                .coordinator
-                .call(node, Lane::Metadata, request, Bytes::new())
-                .await;
-            match reply {
-                Ok((ReadReply::Row { accepted, .. }, body))
-                    if accepted == shown.accepted
-                        && u64::try_from(body.len()).is_ok_and(|got| got == len) =>
-                {
-                    return Some(body);
-                }
-                _ => {}
-            }
-        }
-        None
+        let found = self.coordinator.fetch_inline(
+            self.bucket,
+            self.row,
+            &self.place,
+            (shown.accepted, len),
+            &shown.holders,
+        );
+        timeout_at(self.attempt_deadline(), found).await.ok()?
     }
 
     async fn accept(&mut self, value: Value, encoded: Encoded, reached: &mut Reached) -> Step {
@@ -479,6 +478,21 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         }
     }
 
+    /// Keeps what the attempt that has just failed may have written.
+    fn note_sent(&mut self) {
+        let pending = std::mem::replace(&mut self.pending, Pending::Nothing);
+        if let Pending::Write { state, replaced } = pending {
+            if self.sent.len() == SENT_MAX {
+                self.sent.remove(0);
+            }
+            self.sent.push(Sent {
+                ballot: self.proposer.ballot(),
+                state,
+                replaced,
+            });
+        }
+    }
+
     fn finish(&mut self, outcome: Outcome) -> Result<Proposed<S, R>, WriteError> {
         let pending = std::mem::replace(&mut self.pending, Pending::Nothing);
         match (outcome, pending) {
@@ -490,7 +504,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                 })
             }
             (Outcome::AlreadyDone, Pending::AlreadyDone { record, state }) => {
-                Ok(Proposed::AlreadyDone { record, state })
+                Ok(self.already_done(record, state))
             }
             (Outcome::Refused, Pending::Refuse(answer)) => Ok(Proposed::Refused(answer)),
             // An identity round has no answer of its own; its caller looks at nothing but success.
@@ -502,6 +516,23 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             (_, _) => Err(WriteError::OutcomeUnknown(
                 "an earlier attempt may have been applied and was forgotten".to_owned(),
             )),
+        }
+    }
+
+    /// An attempt of this very operation that was applied after all is told as the write that it was: its caller
+    /// deletes what it replaced.
+    fn already_done(&mut self, record: OperationRecord, state: S) -> Proposed<S, R> {
+        let own = self
+            .sent
+            .iter()
+            .position(|sent| sent.ballot == record.ballot && record.id == self.operation.id.id);
+        match own.map(|index| self.sent.swap_remove(index)) {
+            Some(sent) => Proposed::Written {
+                ballot: sent.ballot,
+                state: sent.state,
+                replaced: sent.replaced,
+            },
+            None => Proposed::AlreadyDone { record, state },
         }
     }
 

@@ -1,5 +1,7 @@
 //! A linearizable read of one register (DESIGN 4.5): a majority on one ballot, or an identity round first.
 
+use super::fanout::first_of;
+use super::read_repair::RepairRound;
 use super::view::Place;
 use super::{BucketRef, Coordinator, ReadError, ReadRow, RegisterState};
 use bytes::Bytes;
@@ -47,6 +49,7 @@ impl Coordinator {
     ) -> Result<ReadRow<S>, ReadError> {
         let deadline = Instant::now() + self.inner.options.operation_timeout;
         let mut attempt: u32 = 0;
+        let mut has_split = false;
         let mut last = "no majority answered in time".to_owned();
         while Instant::now() < deadline {
             let place = self
@@ -57,13 +60,21 @@ impl Coordinator {
                 })?;
             match self.read_round(bucket, row, &place, wants_body).await {
                 Round::Agreed(agreed) => {
-                    if let Some(row) = self
-                        .with_body::<S>(bucket, row, &place, agreed, wants_body)
-                        .await?
-                    {
+                    let whole = self.with_body::<S>(bucket, row, &place, agreed, wants_body);
+                    let Ok(whole) = timeout_at(deadline, whole).await else {
+                        break;
+                    };
+                    if let Some(row) = whole? {
                         return Ok(row);
                     }
-                    // The replicas moved on while the body was fetched: read again.
+                    // The replicas moved on while the body was fetched, or those at hand cannot read it: read again.
+                    last = "no replica that answers has the body".to_owned();
+                    self.pause(20).await;
+                }
+                // Mostly a write on its way, which an identity round would only hold up.
+                Round::Split if !has_split => {
+                    has_split = true;
+                    self.pause(10).await;
                 }
                 Round::Split => self.settle::<S>(bucket, row, false).await?,
                 Round::Refused(refusal) => match refusal.reason {
@@ -76,15 +87,18 @@ impl Coordinator {
                         return Err(ReadError::NotEnoughReplicas(why));
                     }
                     last = why;
-                    tokio::time::sleep(Duration::from_millis(
-                        50 + self.environment().random_below(50),
-                    ))
-                    .await;
+                    self.pause(50).await;
                 }
             }
             attempt += 1;
         }
         Err(ReadError::NotEnoughReplicas(last))
+    }
+
+    /// Waits for between once and twice so many milliseconds.
+    async fn pause(&self, ms: u64) {
+        let wait_ms = ms + self.environment().random_below(ms);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
 
     async fn read_round(
@@ -116,6 +130,7 @@ impl Coordinator {
         let mut reader = Reader::new(place.rule.clone());
         let mut rows: Vec<(Replica, Ballot, Option<Bytes>, Option<Bytes>)> = Vec::new();
         let mut errors: Vec<String> = Vec::new();
+        let mut failed = 0;
         let mut refused: Option<Refusal> = None;
         let mut deadline = Instant::now() + self.inner.options.call_timeout;
         let mut hedge: Option<Instant> = None;
@@ -133,10 +148,12 @@ impl Coordinator {
                     reader.on_answer(from, accepted)
                 }
                 Ok((ReadReply::Refused(refusal), _)) => {
+                    failed += 1;
                     refused.get_or_insert(refusal);
                     reader.on_unreachable(from)
                 }
                 Err(error) => {
+                    failed += 1;
                     errors.push(error.to_string());
                     reader.on_unreachable(from)
                 }
@@ -177,7 +194,14 @@ impl Coordinator {
             }
             return Round::Impossible(errors.join("; "));
         };
-        self.repair_later(bucket, row, place, ballot, reader, answers);
+        let round = RepairRound {
+            agreed: ballot,
+            highest: rows.iter().map(|(_, accepted, ..)| *accepted).max(),
+            have_all_answered: rows.len() + failed == targets.len(),
+            reader,
+            answers,
+        };
+        self.repair_later(bucket, row, place, round);
         let holders = rows
             .iter()
             .filter(|(_, accepted, ..)| *accepted == ballot)
@@ -221,9 +245,9 @@ impl Coordinator {
                 Some(found) if is_whole(&found) => body = found,
                 _ => {
                     let found = self
-                        .fetch_inline(bucket, row, place, agreed.ballot, &agreed.holders)
+                        .fetch_inline(bucket, row, place, (agreed.ballot, len), &agreed.holders)
                         .await;
-                    match found.filter(is_whole) {
+                    match found {
                         Some(found) => body = found,
                         None => return Ok(None),
                     }
@@ -237,19 +261,24 @@ impl Coordinator {
         }))
     }
 
-    /// The inline body of a row at exactly this ballot, from the first of these replicas that has it.
+    /// The inline body of a row at exactly this ballot and of this length, from the first of these replicas that has
+    /// it whole.
     pub(super) async fn fetch_inline(
         &self,
         bucket: BucketRef,
         row: &RowKey,
         place: &Place,
-        ballot: Ballot,
+        (ballot, len): (Ballot, u64),
         holders: &[Replica],
     ) -> Option<Bytes> {
-        for holder in holders {
-            let node = place.view.node(*holder)?;
+        let mut holders: Vec<_> = holders
+            .iter()
+            .filter_map(|holder| Some((*holder, place.view.node(*holder)?)))
+            .collect();
+        holders.sort_by_key(|(_, node)| self.inner.health.is_suspect(*node));
+        let asks = holders.into_iter().map(|(to, node)| async move {
             let request = ReadRequest {
-                to: *holder,
+                to,
                 partition: place.partition,
                 epoch: place.epoch,
                 generation: bucket.generation,
@@ -257,12 +286,16 @@ impl Coordinator {
                 wants_body: true,
             };
             let reply = self.call(node, Lane::Metadata, request, Bytes::new()).await;
-            if let Ok((ReadReply::Row { accepted, .. }, body)) = reply
-                && accepted == ballot
-            {
-                return Some(body);
+            match reply {
+                Ok((ReadReply::Row { accepted, .. }, body))
+                    if accepted == ballot
+                        && u64::try_from(body.len()).is_ok_and(|got| got == len) =>
+                {
+                    Ok(body)
+                }
+                _ => Err(()),
             }
-        }
-        None
+        });
+        first_of(asks).await.ok()
     }
 }

@@ -5,7 +5,8 @@
 
 use super::fanout::Answers;
 use super::view::Place;
-use super::{BucketRef, Coordinator, ReadError, WriteError};
+use super::{BucketRef, Coordinator, ReadError, RegisterState, WriteError};
+use parking_lot::Mutex;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason};
@@ -14,7 +15,61 @@ use ringfort_wire::id::RowKey;
 use ringfort_wire::manifest::{KeyState, PartState};
 use ringfort_wire::message::{AcceptReply, AcceptRequest, ReadReply, ReadRequest};
 use ringfort_wire::transport::Lane;
+use std::collections::HashSet;
+use std::time::Duration;
 use tracing::debug;
+
+/// How long a write that is above what a majority agrees on may be on its way before it is settled.
+const IN_FLIGHT: Duration = Duration::from_secs(2);
+/// How long a newer write, whose Prepare refuses a replay, has to reach the replica itself.
+const NEWER_WRITE: Duration = Duration::from_millis(500);
+/// Rows that wait to be looked at again; beyond, they are left to the next reader.
+const LOOKED_AT_AGAIN_MAX: usize = 1_000;
+
+/// Rows that are to be looked at again in a moment, each once.
+#[derive(Default)]
+pub(super) struct LookedAtAgain {
+    rows: Mutex<HashSet<RowKey>>,
+}
+
+impl LookedAtAgain {
+    /// Whether the row was not waiting already, and there is room.
+    fn begin(&self, row: &RowKey) -> bool {
+        let mut rows = self.rows.lock();
+        rows.len() < LOOKED_AT_AGAIN_MAX && rows.insert(row.clone())
+    }
+
+    fn end(&self, row: &RowKey) {
+        self.rows.lock().remove(row);
+    }
+}
+
+/// A read that has its answer, and what else came and may come of it.
+pub(super) struct RepairRound {
+    pub(super) agreed: Ballot,
+    pub(super) highest: Option<Ballot>,
+    pub(super) have_all_answered: bool,
+    pub(super) reader: Reader,
+    pub(super) answers: Answers<ReadReply>,
+}
+
+/// What all replicas of a row hold.
+struct Survey {
+    reader: Reader,
+    highest: Ballot,
+    /// Whether the bucket has changed or gone: its rows are no business of an older request any more.
+    is_outdated: bool,
+}
+
+impl Survey {
+    /// What a majority agrees on, where nobody holds anything above it.
+    fn is_settled_at(&self) -> Option<Ballot> {
+        match self.reader.reading() {
+            Reading::Agreed(agreed) if self.highest <= agreed => Some(agreed),
+            _ => None,
+        }
+    }
+}
 
 impl Coordinator {
     /// Takes in the stragglers of an agreed read and repairs whoever is behind.
@@ -23,12 +78,11 @@ impl Coordinator {
         bucket: BucketRef,
         row: &RowKey,
         place: &Place,
-        agreed: Ballot,
-        mut reader: Reader,
-        mut answers: Answers<ReadReply>,
+        mut round: RepairRound,
     ) {
-        // Nothing to repair towards the empty register: whoever holds more is settled by who meets it.
-        if agreed.is_zero() {
+        let agreed = round.agreed;
+        let is_one = round.highest <= Some(agreed) && round.reader.behind(agreed).is_empty();
+        if round.have_all_answered && is_one {
             return;
         }
         let Ok(permit) = self.inner.repairs.clone().try_acquire_owned() else {
@@ -36,28 +90,56 @@ impl Coordinator {
         };
         let (coordinator, row, place) = (self.clone(), row.clone(), place.clone());
         tokio::spawn(async move {
-            let _permit = permit;
-            while let Some((from, reply)) = answers.next().await {
+            let permit = permit;
+            while let Some((from, reply)) = round.answers.next().await {
                 if let Ok((ReadReply::Row { accepted, .. }, _)) = reply {
-                    reader.on_answer(from, accepted);
+                    round.highest = round.highest.max(Some(accepted));
+                    round.reader.on_answer(from, accepted);
                 }
             }
+            if round.highest > Some(agreed) {
+                // Mostly a write on its way. One that was cut short must not surface weeks later.
+                drop(permit);
+                coordinator.look_again_later(bucket, &row);
+                return;
+            }
             coordinator
-                .mend(bucket, &row, &place, agreed, &reader)
+                .mend(bucket, &row, &place, agreed, &round.reader)
                 .await;
         });
     }
 
-    /// Reads a row from all its replicas and mends whoever is behind, or settles it.
-    ///
-    /// # Errors
-    /// Where the replicas do not answer: try again later.
-    pub(super) async fn mend_row(&self, bucket: BucketRef, row: &RowKey) -> Result<(), ReadError> {
-        let lacking = || ReadError::NotEnoughReplicas("no majority answers".to_owned());
-        let place = self
-            .view()
-            .and_then(|view| view.place_row(bucket, row))
-            .ok_or_else(lacking)?;
+    /// Looks at the row again when a write on its way has had its time, and settles what is open then.
+    pub(super) fn look_again_later(&self, bucket: BucketRef, row: &RowKey) {
+        if !self.inner.looked_at_again.begin(row) {
+            return;
+        }
+        let (coordinator, row) = (self.clone(), row.clone());
+        tokio::spawn(async move {
+            let before = coordinator.survey(bucket, &row).await.map(|(_, now)| now);
+            tokio::time::sleep(IN_FLIGHT).await;
+            coordinator.inner.looked_at_again.end(&row);
+            let Some((_, now)) = coordinator.survey(bucket, &row).await else {
+                return;
+            };
+            // What has moved on meanwhile is a newer write's, and on its way again.
+            let has_moved = before.is_some_and(|before| before.highest != now.highest);
+            if has_moved || now.is_outdated || now.is_settled_at().is_some() {
+                return;
+            }
+            // Closed only when the process ends.
+            let Ok(_permit) = coordinator.inner.repairs.clone().acquire_owned().await else {
+                return;
+            };
+            if let Err(error) = coordinator.rewrite(bucket, &row, true).await {
+                debug!(%error, "a row with an open write was not settled; the next reader tries again");
+            }
+        });
+    }
+
+    /// Asks all replicas what they hold of a row; `None` where the cluster has not formed.
+    async fn survey(&self, bucket: BucketRef, row: &RowKey) -> Option<(Place, Survey)> {
+        let place = self.view()?.place_row(bucket, row)?;
         let mut answers = self.fan_out(Lane::Repair, &place.targets(), |to| {
             let request = ReadRequest {
                 to,
@@ -69,28 +151,47 @@ impl Coordinator {
             };
             (request, bytes::Bytes::new())
         });
-        let mut reader = Reader::new(place.rule.clone());
-        let mut highest = Ballot::ZERO;
+        let mut survey = Survey {
+            reader: Reader::new(place.rule.clone()),
+            highest: Ballot::ZERO,
+            is_outdated: false,
+        };
         while let Some((from, reply)) = answers.next().await {
             match reply {
                 Ok((ReadReply::Row { accepted, .. }, _)) => {
-                    highest = highest.max(accepted);
-                    reader.on_answer(from, accepted)
+                    survey.highest = survey.highest.max(accepted);
+                    survey.reader.on_answer(from, accepted);
                 }
-                Ok((ReadReply::Refused(refusal), _)) if refusal.reason == Reason::Generation => {
-                    // The bucket has changed or gone: its rows are no business of this hint any more.
-                    return Ok(());
+                Ok((ReadReply::Refused(refusal), _)) => {
+                    survey.is_outdated |= refusal.reason == Reason::Generation;
+                    survey.reader.on_unreachable(from);
                 }
-                Ok((ReadReply::Refused(_), _)) | Err(_) => reader.on_unreachable(from),
-            };
+                Err(_) => {
+                    survey.reader.on_unreachable(from);
+                }
+            }
         }
-        match reader.reading() {
-            // A write that reached a minority only: decided now, so that no maybe surfaces weeks later.
-            Reading::Agreed(agreed) if highest > agreed => {
-                Ok(self.rewrite(bucket, row, false).await?)
+        Some((place, survey))
+    }
+
+    /// Reads a row from all its replicas and mends whoever is behind, or settles it.
+    ///
+    /// # Errors
+    /// Where the replicas do not answer: try again later.
+    pub(super) async fn mend_row(&self, bucket: BucketRef, row: &RowKey) -> Result<(), ReadError> {
+        let lacking = || ReadError::NotEnoughReplicas("no majority answers".to_owned());
+        let (place, survey) = self.survey(bucket, row).await.ok_or_else(lacking)?;
+        if survey.is_outdated {
+            return Ok(());
+        }
+        match survey.reader.reading() {
+            // A write that reached a minority only: decided now, so that no maybe surfaces weeks later. Written anew in
+            // any case: the majority that promises need not be the one that shows the minority's value.
+            Reading::Agreed(agreed) if survey.highest > agreed => {
+                Ok(self.rewrite(bucket, row, true).await?)
             }
             Reading::Agreed(agreed) => {
-                self.mend(bucket, row, &place, agreed, &reader).await;
+                self.mend(bucket, row, &place, agreed, &survey.reader).await;
                 Ok(())
             }
             Reading::Split => Ok(self.rewrite(bucket, row, false).await?),
@@ -114,6 +215,16 @@ impl Coordinator {
             .replay(bucket, row, place, agreed, holder, &behind)
             .await
         {
+            return;
+        }
+        // Refused, mostly because the next write's Prepare has passed already: that write mends the replica itself.
+        tokio::time::sleep(NEWER_WRITE).await;
+        let Some((_, survey)) = self.survey(bucket, row).await else {
+            return;
+        };
+        let is_still_behind =
+            survey.is_settled_at() == Some(agreed) && !survey.reader.behind(agreed).is_empty();
+        if !is_still_behind || survey.is_outdated {
             return;
         }
         if let Err(error) = self.rewrite(bucket, row, true).await {
@@ -165,6 +276,10 @@ impl Coordinator {
             // It moved on meanwhile: whoever wrote that wrote to all.
             return true;
         };
+        if !is_whole(row, &state, &body) {
+            // The holder cannot read its own body: an identity round takes it from another.
+            return false;
+        }
         let claim = Claim {
             epoch: place.epoch,
             generation: bucket.generation,
@@ -191,5 +306,32 @@ impl Coordinator {
             }
         }
         all_took_it
+    }
+}
+
+/// Whether a body is the one that the state speaks of.
+fn is_whole(row: &RowKey, state: &[u8], body: &[u8]) -> bool {
+    let len = if row.part.is_some() {
+        PartState::decode_state(state).map(|state| state.inline_len())
+    } else {
+        KeyState::decode_state(state).map(|state| state.inline_len())
+    };
+    len.is_ok_and(|len| u64::try_from(body.len()).is_ok_and(|got| got == len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_wire::id::{BucketId, ObjectKey};
+
+    #[test]
+    fn a_row_waits_once_and_not_for_ever() {
+        let key = ObjectKey::parse("k").expect("a legal key");
+        let row = RowKey::object(BucketId::SYSTEM, key);
+        let waiting = LookedAtAgain::default();
+        assert!(waiting.begin(&row));
+        assert!(!waiting.begin(&row));
+        waiting.end(&row);
+        assert!(waiting.begin(&row));
     }
 }
