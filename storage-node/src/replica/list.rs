@@ -81,20 +81,32 @@ pub(crate) async fn list(
 }
 
 impl DiskReplica {
-    /// The rules of epoch and generation for one shard.
+    /// The rules of epoch and generation for one shard. A shard whose replica here is lost is refused too, with the
+    /// epoch that was claimed: one such must not keep the others of this node from being listed or raised.
     fn admit_shard(
         &self,
         bucket: BucketId,
         generation: Generation,
         claim: &ShardClaim,
     ) -> Result<Result<(), Refusal>, NodeError> {
-        let guard = self.guard(claim.to, claim.partition, bucket)?;
-        Ok(acceptor::admit(
-            &Slot::default(),
-            &guard,
-            claim.epoch,
-            generation,
-        ))
+        match self.guard(claim.to, claim.partition, bucket) {
+            Ok(guard) => Ok(acceptor::admit(
+                &Slot::default(),
+                &guard,
+                claim.epoch,
+                generation,
+            )),
+            Err(error) if error.code == NodeErrorCode::NotMember => Ok(Err(Refusal {
+                reason: Reason::Epoch,
+                past: Ballot::ZERO,
+                floor: Ballot::ZERO,
+                bound: Timestamp::ZERO,
+                epoch: claim.epoch,
+                generation,
+                clock_ms: self.inner.environment.now_ms(),
+            })),
+            Err(error) => Err(error),
+        }
     }
 
     /// Holds a bucket's generation for the shards of this disk; one answer a claim.
@@ -105,20 +117,8 @@ impl DiskReplica {
     ) -> Result<Option<Refusal>, NodeError> {
         self.adopt_generation(request.bucket, request.generation)
             .await?;
-        match self.admit_shard(request.bucket, request.generation, claim) {
-            Ok(admitted) => Ok(admitted.err()),
-            // One shard whose replica here is lost must not keep the others of this node from being raised.
-            Err(error) if error.code == NodeErrorCode::NotMember => Ok(Some(Refusal {
-                reason: Reason::Epoch,
-                past: Ballot::ZERO,
-                floor: Ballot::ZERO,
-                bound: Timestamp::ZERO,
-                epoch: claim.epoch,
-                generation: request.generation,
-                clock_ms: self.inner.environment.now_ms(),
-            })),
-            Err(error) => Err(error),
-        }
+        let admitted = self.admit_shard(request.bucket, request.generation, claim)?;
+        Ok(admitted.err())
     }
 }
 
