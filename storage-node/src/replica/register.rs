@@ -93,6 +93,10 @@ impl DiskReplica {
             state,
         } = request;
         self.adopt_generation(key.bucket, claim.generation).await?;
+        // Before the lock: while the disk stalls, what its senders give up must not pile up in the queue.
+        let bytes = u32::try_from(state.len().saturating_add(body.len())).unwrap_or(u32::MAX);
+        let room = self.inner.engine.reserve_row(bytes).await;
+        let room = room.map_err(node_error)?;
         let mut fate = {
             let mut shard = self.inner.slots.lock(&key);
             let mut guard = self.guard(to, partition, key.bucket)?;
@@ -125,6 +129,7 @@ impl DiskReplica {
                     let replica = self.clone();
                     tokio::spawn(async move {
                         let done = commit.await;
+                        drop(room);
                         replica.decided(&key, claim.ballot, &state, done, &sender);
                     });
                     fate

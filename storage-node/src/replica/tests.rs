@@ -317,6 +317,21 @@ async fn a_raised_generation_fences_what_is_older_for_ever() {
     assert!(matches!(rig.read("k", 1).await.0, ReadReply::Refused(_)));
 }
 
+#[tokio::test]
+async fn an_accept_that_finds_no_room_is_not_queued_and_chunks_do_not_take_it() {
+    let rig = Rig::new().await;
+    let engine = rig.replica.inner.engine.clone();
+    let _chunks = engine.reserve(u32::MAX).await.unwrap();
+    assert_eq!(rig.accept("other", claim(ballot(1)), "x").await, AcceptReply::Accepted);
+    let rows = engine.reserve_row(u32::MAX).await.unwrap();
+    let accept = rig.accept("k", claim(ballot(1)), "one");
+    tokio::pin!(accept);
+    assert!(futures_util::poll!(&mut accept).is_pending());
+    assert!(rig.replica.inner.slots.lock(&row("k")).pending(&row("k")).is_none());
+    drop(rows);
+    assert_eq!(accept.await, AcceptReply::Accepted);
+}
+
 fn list_request(rig: &Rig, prefix: &str, delimiter: Option<&str>, limit: u32) -> ListRequest {
     ListRequest {
         bucket: BucketId([3; 16]),
@@ -397,6 +412,18 @@ async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
     let bounded = names(&rig, bounded).await;
     assert_eq!(bounded.0, ["a", "a/", "a//b"]);
     assert_eq!(bounded.1, Some(After::Key("a//b".to_owned())));
+}
+
+#[tokio::test]
+async fn a_listing_names_the_shard_that_is_not_held_here() {
+    let rig = Rig::new().await;
+    let mut request = list_request(&rig, "", None, 100);
+    request.shards[0].to.joined = Epoch(2);
+    let reply = list::list(std::slice::from_ref(&rig.replica), request).await;
+    let ListReply::Refused { shard, refusal } = reply.unwrap() else {
+        panic!("listed");
+    };
+    assert_eq!((shard, refusal.reason, refusal.epoch), (Shard(0), Reason::Epoch, Epoch(1)));
 }
 
 #[tokio::test]
