@@ -415,6 +415,19 @@ async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
 }
 
 #[tokio::test]
+async fn a_row_with_a_rotten_body_is_answered_without_it() {
+    let rig = Rig::new().await;
+    let body = "b".repeat(5_000);
+    assert_eq!(rig.accept("k", claim(ballot(1)), &body).await, AcceptReply::Accepted);
+    for name in rig.disk.list().unwrap().iter().filter(|name| name.starts_with("segment-")) {
+        rig.disk.fail_reads(name, 0..u64::MAX);
+    }
+    let (reply, body) = rig.read("k", 0).await;
+    assert!(matches!(reply, ReadReply::Row { accepted, state: Some(_) } if accepted == ballot(1)));
+    assert!(body.is_empty());
+}
+
+#[tokio::test]
 async fn a_listing_names_the_shard_that_is_not_held_here() {
     let rig = Rig::new().await;
     let mut request = list_request(&rig, "", None, 100);
