@@ -14,7 +14,7 @@ use ringfort_wire::manifest::{
 };
 use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest};
 use ringfort_wire::transport::{Lane, Transport, call};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,7 +27,14 @@ const REMEMBERED_MAX: usize = 500_000;
 
 #[derive(Default)]
 pub(super) struct MissingChunks {
-    wanted: Mutex<BTreeMap<ChunkId, Wanted>>,
+    inner: Mutex<Missing>,
+}
+
+#[derive(Default)]
+struct Missing {
+    wanted: BTreeMap<ChunkId, Wanted>,
+    /// The same chunks by the time at which they are due: of very many, the next are found at once.
+    order: BTreeSet<(Instant, ChunkId)>,
 }
 
 #[derive(Clone)]
@@ -45,13 +52,13 @@ enum Fetched {
 
 impl MissingChunks {
     pub(super) fn count(&self) -> u64 {
-        u64::try_from(self.wanted.lock().len()).unwrap_or(u64::MAX)
+        u64::try_from(self.inner.lock().wanted.len()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn found(&self, chunk: ChunkId) {
-        let mut wanted = self.wanted.lock();
-        if !wanted.is_empty() {
-            wanted.remove(&chunk);
+        let mut missing = self.inner.lock();
+        if let Some(wanted) = missing.wanted.remove(&chunk) {
+            missing.order.remove(&(wanted.due, chunk));
         }
     }
 
@@ -61,31 +68,40 @@ impl MissingChunks {
     }
 
     fn note(&self, chunk: ChunkId, named: Option<(ChunkRef, ChunkOwner)>, patience: Duration) {
-        let mut wanted = self.wanted.lock();
-        if wanted.len() >= REMEMBERED_MAX {
+        let mut missing = self.inner.lock();
+        if let Some(wanted) = missing.wanted.get_mut(&chunk) {
+            if wanted.named.is_none() {
+                wanted.named = named;
+            }
+            return;
+        }
+        if missing.wanted.len() >= REMEMBERED_MAX {
             return;
         }
         let due = Instant::now() + patience;
-        let entry = wanted.entry(chunk).or_insert(Wanted { due, named: None });
-        if entry.named.is_none() {
-            entry.named = named;
-        }
+        missing.wanted.insert(chunk, Wanted { due, named });
+        missing.order.insert((due, chunk));
     }
 
     fn due(&self, limit: usize) -> Vec<(ChunkId, Wanted)> {
         let now = Instant::now();
-        let wanted = self.wanted.lock();
-        wanted
+        let missing = self.inner.lock();
+        missing
+            .order
             .iter()
-            .filter(|(_, wanted)| wanted.due <= now)
+            .take_while(|(due, _)| *due <= now)
             .take(limit)
-            .map(|(chunk, wanted)| (*chunk, wanted.clone()))
+            .filter_map(|(_, chunk)| Some((*chunk, missing.wanted.get(chunk)?.clone())))
             .collect()
     }
 
     fn later(&self, chunk: ChunkId) {
-        if let Some(wanted) = self.wanted.lock().get_mut(&chunk) {
+        let mut missing = self.inner.lock();
+        let missing = &mut *missing;
+        if let Some(wanted) = missing.wanted.get_mut(&chunk) {
+            missing.order.remove(&(wanted.due, chunk));
             wanted.due = Instant::now() + AGAIN;
+            missing.order.insert((wanted.due, chunk));
         }
     }
 }
@@ -291,5 +307,30 @@ fn named_chunks(key: &RowKey, state: &[u8]) -> Vec<(ChunkRef, ChunkOwner)> {
         BodyPlace::Inline => Vec::new(),
         BodyPlace::Chunks(list) => owned(&list.chunks, head.owner),
         BodyPlace::Listed(chunks) => owned(chunks, head.owner),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_due_in_its_time_and_forgotten_whole() {
+        let missing = MissingChunks::default();
+        let due = |missing: &MissingChunks| -> Vec<ChunkId> {
+            let due = missing.due(16);
+            due.into_iter().map(|(chunk, _)| chunk).collect()
+        };
+        let (one, two) = (ChunkId([1; 16]), ChunkId([2; 16]));
+        missing.note_lost(two);
+        missing.note(one, None, AGAIN);
+        missing.note_lost(one);
+        assert_eq!(due(&missing), [two]);
+        missing.later(two);
+        assert_eq!(due(&missing), []);
+        assert_eq!((missing.count(), missing.inner.lock().order.len()), (2, 2));
+        missing.found(one);
+        missing.found(two);
+        assert_eq!((missing.count(), missing.inner.lock().order.len()), (0, 0));
     }
 }

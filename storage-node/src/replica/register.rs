@@ -11,6 +11,7 @@ use ringfort_wire::message::{
     AcceptReply, AcceptRequest, PrepareReply, PrepareRequest, ReadReply, ReadRequest,
 };
 use std::time::Duration;
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::watch;
 
 /// How long a competing Prepare is held while a promise awaits its Accept, in milliseconds: about as long as an
@@ -67,7 +68,7 @@ impl DiskReplica {
                 }
                 Wait::Accept(changed, left_ms) => {
                     let hold = Duration::from_millis(left_ms);
-                    may_hold = tokio::time::timeout(hold, changed.notified()).await.is_ok();
+                    may_hold = tokio::time::timeout(hold, changed).await.is_ok();
                 }
                 Wait::Horizon => self
                     .inner
@@ -228,7 +229,7 @@ impl DiskReplica {
 
 enum Wait {
     Fate(watch::Receiver<Fate>),
-    Accept(std::sync::Arc<tokio::sync::Notify>, u64),
+    Accept(OwnedNotified, u64),
     Horizon,
 }
 

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, watch};
 
 const SHARDS: usize = 64;
@@ -84,13 +85,16 @@ impl Shard {
         durable: Ballot,
         now_ms: u64,
         hold_ms: u64,
-    ) -> Option<(Arc<Notify>, u64)> {
+    ) -> Option<(OwnedNotified, u64)> {
         let entry = self.entries.get(key)?;
         if entry.promised <= durable || entry.pending.is_some() {
             return None;
         }
         let left_ms = (entry.promised_ms + hold_ms).checked_sub(now_ms)?;
-        (left_ms > 0 && left_ms <= hold_ms).then(|| (entry.changed.clone(), left_ms))
+        (left_ms > 0 && left_ms <= hold_ms).then(|| {
+            // Made under the lock: it hears of an Accept that arrives before it is first waited on.
+            (entry.changed.clone().notified_owned(), left_ms)
+        })
     }
 
     pub(super) fn promise(&mut self, key: &RowKey, ballot: Ballot, now_ms: u64) {
@@ -222,6 +226,18 @@ mod tests {
         shard.accepting(&key(0), ballot(1_001), 1, seen);
         assert!(shard.pending(&key(0)).is_some());
         assert_eq!(shard.slot(&key(0), Ballot::ZERO).accepted, ballot(1_001));
+    }
+
+    #[test]
+    fn an_accept_that_arrives_before_the_first_look_is_heard() {
+        let mut shard = Shard::default();
+        shard.promise(&key(1), ballot(5), 0);
+        let (changed, _) = shard.awaited(&key(1), Ballot::ZERO, 0, 20).unwrap();
+        let (_fate, seen) = watch::channel(None);
+        shard.accepting(&key(1), ballot(5), 0, seen);
+        let mut changed = std::pin::pin!(changed);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(changed.as_mut().poll(&mut context).is_ready());
     }
 
     #[test]
