@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use ringfort_ring::ballot::Ballot;
-use ringfort_ring::id::{NodeId, Shard};
+use ringfort_ring::id::{DiskId, NodeId, Shard};
 use ringfort_ring::placement;
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Reason, Refusal};
 use ringfort_ring::register::reader::{Reader, Reading};
+use ringfort_wire::error::CallError;
 use ringfort_wire::id::{ObjectKey, RowKey};
 use ringfort_wire::manifest::KeyState;
 use ringfort_wire::message::{
@@ -75,6 +76,18 @@ impl Coordinator {
     /// # Errors
     /// [`ReadError::NotEnoughReplicas`] where one shard has no majority.
     pub async fn list(&self, bucket: BucketRef, query: &ListQuery) -> Result<ListPage, ReadError> {
+        let deadline = Instant::now() + self.inner.options.operation_timeout;
+        self.list_until(bucket, query, deadline).await
+    }
+
+    /// As [`Coordinator::list`]. At the deadline, what was found so far is a page that ends early; where that is
+    /// nothing (very many deleted keys), there is no position to go on from, and no answer.
+    async fn list_until(
+        &self,
+        bucket: BucketRef,
+        query: &ListQuery,
+        deadline: Instant,
+    ) -> Result<ListPage, ReadError> {
         let mut entries: Vec<Listed> = Vec::new();
         let mut after = query.after.clone();
         let wanted = query.limit.saturating_add(1);
@@ -83,7 +96,7 @@ impl Coordinator {
             let up_to = merged.up_to.clone();
             let judged = stream::iter(merged.names)
                 .map(|((name, _), candidate)| {
-                    self.judge(bucket, query, &pages, &view, name, candidate)
+                    self.judge((bucket, deadline), query, &pages, &view, name, candidate)
                 })
                 .buffered(READS_AT_ONCE);
             tokio::pin!(judged);
@@ -108,6 +121,9 @@ impl Coordinator {
                     is_truncated: false,
                 });
             };
+            if Instant::now() >= deadline {
+                return ended_early(entries, query.limit);
+            }
             after = resume(&bound, entries.last(), query);
         }
     }
@@ -163,14 +179,13 @@ impl Coordinator {
         view: &Arc<ClusterView>,
     ) -> Result<Vec<NodePage>, Trouble> {
         let shards = places_of(bucket, view);
-        let by_node = claims_by_node(&shards);
         let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
-        for (node, claims) in by_node {
-            let request = ListRequest {
+        for ((node, _), mut claims) in claims_by_disk(&shards) {
+            let mut request = ListRequest {
                 bucket: bucket.id,
                 generation: bucket.generation,
                 shard_count: bucket.shard_count,
-                shards: claims.clone(),
+                shards: Vec::new(),
                 prefix: query.prefix.clone(),
                 after: after.clone(),
                 delimiter: query.delimiter.clone(),
@@ -180,11 +195,22 @@ impl Coordinator {
             };
             let (coordinator, sender) = (self.clone(), sender.clone());
             tokio::spawn(async move {
-                let reply = coordinator
-                    .call(node, Lane::Metadata, request, Bytes::new())
-                    .await;
-                // Nobody waits any more once a majority has answered.
-                let _ = sender.send((node, claims, reply));
+                loop {
+                    request.shards.clone_from(&claims);
+                    let reply = coordinator
+                        .call(node, Lane::Metadata, request.clone(), Bytes::new())
+                        .await;
+                    match shard_lacking(&reply, &claims) {
+                        Some(shard) if claims.len() > 1 => {
+                            claims.retain(|claim| claim.shard != shard);
+                        }
+                        _ => {
+                            // Nobody waits any more once a majority has answered.
+                            let _ = sender.send((node, claims, reply));
+                            return;
+                        }
+                    }
+                }
             });
         }
         drop(sender);
@@ -194,6 +220,10 @@ impl Coordinator {
         let mut errors = Vec::new();
         let deadline = Instant::now() + self.inner.options.call_timeout;
         while let Ok(Some((node, claims, reply))) = timeout_at(deadline, answers.recv()).await {
+            if let Some(Shard(shard)) = shard_lacking(&reply, &claims) {
+                errors.push(format!("{node}: holds no shard {shard}"));
+                continue;
+            }
             match reply {
                 Ok((
                     ListReply::Page {
@@ -230,7 +260,7 @@ impl Coordinator {
     /// What one name of a merged page is, judged like a GET; `None`: nothing to show.
     fn judge<'a>(
         &'a self,
-        bucket: BucketRef,
+        (bucket, deadline): (BucketRef, Instant),
         query: &'a ListQuery,
         pages: &Arc<Vec<NodePage>>,
         view: &Arc<ClusterView>,
@@ -246,7 +276,7 @@ impl Coordinator {
                 }
                 Candidate::Prefix(witnesses) => {
                     let is_live = self
-                        .judge_prefix(bucket, query, &pages, &view, &name, witnesses)
+                        .judge_prefix((bucket, deadline), query, &pages, &view, &name, witnesses)
                         .await?;
                     Ok(is_live.then_some(Listed::Prefix(name)))
                 }
@@ -291,7 +321,7 @@ impl Coordinator {
 
     async fn judge_prefix(
         &self,
-        bucket: BucketRef,
+        (bucket, deadline): (BucketRef, Instant),
         query: &ListQuery,
         pages: &[NodePage],
         view: &Arc<ClusterView>,
@@ -339,7 +369,7 @@ impl Coordinator {
             limit: 1,
             what: query.what,
         };
-        let page = self.list(bucket, &behind).await?;
+        let page = self.list_until(bucket, &behind, deadline).await?;
         Ok(!page.entries.is_empty())
     }
 
@@ -362,6 +392,18 @@ impl Coordinator {
     }
 }
 
+fn ended_early(entries: Vec<Listed>, limit: usize) -> Result<ListPage, ReadError> {
+    if entries.is_empty() || limit == 0 {
+        return Err(ReadError::NotEnoughReplicas(
+            "nothing but deleted keys was found in time".to_owned(),
+        ));
+    }
+    Ok(ListPage {
+        entries,
+        is_truncated: true,
+    })
+}
+
 /// Why the nodes' answers do not make a page.
 enum Trouble {
     Refused(Refusal),
@@ -374,19 +416,39 @@ pub(super) fn places_of(bucket: BucketRef, view: &Arc<ClusterView>) -> Vec<(Shar
         .collect()
 }
 
-pub(super) fn claims_by_node(shards: &[(Shard, Place)]) -> BTreeMap<NodeId, Vec<ShardClaim>> {
-    let mut by_node: BTreeMap<NodeId, Vec<ShardClaim>> = BTreeMap::new();
+/// One request a disk: a node with several may hold more than one replica of a shard, and an answer is one replica's.
+pub(super) fn claims_by_disk(
+    shards: &[(Shard, Place)],
+) -> BTreeMap<(NodeId, DiskId), Vec<ShardClaim>> {
+    let mut by_disk: BTreeMap<_, Vec<ShardClaim>> = BTreeMap::new();
     for (shard, place) in shards {
         for (to, node) in place.targets() {
-            by_node.entry(node).or_default().push(ShardClaim {
-                shard: *shard,
-                partition: place.partition,
-                to,
-                epoch: place.epoch,
-            });
+            by_disk
+                .entry((node, to.disk))
+                .or_default()
+                .push(ShardClaim {
+                    shard: *shard,
+                    partition: place.partition,
+                    to,
+                    epoch: place.epoch,
+                });
         }
     }
-    by_node
+    by_disk
+}
+
+/// The shard that the answering disk holds no more (or not yet), although the asker's layout says so: the others may be
+/// listed without it. Where the disk knows a newer layout, all is asked anew in that one.
+fn shard_lacking(
+    reply: &Result<(ListReply, Bytes), CallError>,
+    claims: &[ShardClaim],
+) -> Option<Shard> {
+    let Ok((ListReply::Refused { shard, refusal }, _)) = reply else {
+        return None;
+    };
+    let claim = claims.iter().find(|claim| claim.shard == *shard)?;
+    let is_lacking = refusal.reason == Reason::Epoch && refusal.epoch <= claim.epoch;
+    is_lacking.then_some(*shard)
 }
 
 fn locate(
@@ -635,6 +697,41 @@ mod tests {
         let is_prefix = |candidate: &Candidate| matches!(candidate, Candidate::Prefix(_));
         assert_eq!(merged.names.len(), 2);
         assert!(merged.names.values().any(is_prefix));
+    }
+
+    #[test]
+    fn only_a_shard_that_a_disk_lacks_is_left_out() {
+        let to = Replica::default_for_test();
+        let claims = [ShardClaim {
+            shard: Shard(3),
+            partition: ringfort_ring::id::PartitionId(9),
+            to,
+            epoch: ringfort_ring::id::Epoch(5),
+        }];
+        let lacking = |reason, epoch| {
+            let refusal = Refusal {
+                reason,
+                past: Ballot::ZERO,
+                floor: Ballot::ZERO,
+                bound: ringfort_ring::hlc::Timestamp::ZERO,
+                epoch: ringfort_ring::id::Epoch(epoch),
+                generation: ringfort_ring::id::Generation(0),
+                clock_ms: 0,
+            };
+            let shard = Shard(3);
+            let reply = Ok((ListReply::Refused { shard, refusal }, Bytes::new()));
+            shard_lacking(&reply, &claims)
+        };
+        assert_eq!(lacking(Reason::Epoch, 5), Some(Shard(3)));
+        assert_eq!(lacking(Reason::Epoch, 6), None);
+        assert_eq!(lacking(Reason::Generation, 5), None);
+    }
+
+    #[test]
+    fn a_listing_out_of_time_shows_what_it_has_or_says_so() {
+        let page = ended_early(vec![Listed::Prefix("a/".to_owned())], 10).expect("a page");
+        assert!(page.is_truncated);
+        assert!(ended_early(Vec::new(), 10).is_err());
     }
 
     trait ForTest {

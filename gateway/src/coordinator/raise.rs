@@ -1,7 +1,7 @@
 //! Raising a bucket's generation (DESIGN 4.14): when it returns, no request judged by an older generation can be
 //! carried out any more.
 
-use super::list::{claims_by_node, places_of};
+use super::list::{claims_by_disk, places_of};
 use super::propose::NO_QUORUM_PATIENCE;
 use super::{BucketRef, Coordinator, WriteError};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 impl Coordinator {
-    /// Has a majority of each of the bucket's partitions hold `generation`, durably. One request a node.
+    /// Has a majority of each of the bucket's partitions hold `generation`, durably. One request a disk.
     ///
     /// # Errors
     /// [`WriteError::OutcomeUnknown`] where not all partitions could be raised: some may have been. Repeat it.
@@ -31,7 +31,7 @@ impl Coordinator {
             })?;
             let places = places_of(bucket, &view);
             let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
-            for (node, claims) in claims_by_node(&places) {
+            for ((node, _), claims) in claims_by_disk(&places) {
                 let request = RaiseRequest {
                     bucket: bucket.id,
                     generation,
