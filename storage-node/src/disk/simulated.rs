@@ -113,6 +113,7 @@ struct World {
     crash_at: Option<u64>,
     is_down: bool,
     failing_syncs: BTreeSet<String>,
+    full_writes: BTreeSet<String>,
     failing_reads: BTreeMap<String, std::ops::Range<u64>>,
     capacity: Option<u64>,
     seed: u64,
@@ -225,12 +226,27 @@ impl SimulatedDisk {
         world.failing_syncs.clear();
     }
 
+    /// The process dies (where [`SimulatedDisk::crash_after`] said) and the power stays: what was written and not synced is
+    /// still shown to the next process, and still only in the page cache.
+    pub fn kill(&self) {
+        let mut world = self.world.lock();
+        world.life += 1;
+        world.is_down = false;
+        world.crash_at = None;
+        world.failing_syncs.clear();
+    }
+
     /// Every sync of files whose name begins so fails from now on, until the next crash.
     pub fn fail_syncs(&self, name_begins: &str) {
         self.world
             .lock()
             .failing_syncs
             .insert(name_begins.to_owned());
+    }
+
+    /// The next write to a file whose name begins so says that there is no room, after all its bytes were taken.
+    pub fn fail_next_write(&self, name_begins: &str) {
+        self.world.lock().full_writes.insert(name_begins.to_owned());
     }
 
     /// Reads of these bytes of a file fail with EIO.
@@ -457,6 +473,15 @@ impl DiskFile for SimulatedFile {
             for part in parts {
                 content.write(at, part);
                 at += part.len();
+            }
+            let refused = world
+                .full_writes
+                .iter()
+                .find(|begins| self.name.starts_with(begins.as_str()))
+                .cloned();
+            if let Some(begins) = refused {
+                world.full_writes.remove(&begins);
+                return Err(io::ErrorKind::StorageFull.into());
             }
             if is_last { Err(power_loss()) } else { Ok(()) }
         })

@@ -23,7 +23,7 @@ use super::queue::{Item, Origin, Queue};
 use super::segment::file::{HEADER_LEN, SegmentFile, segment_number};
 use super::segment::location::Position;
 use super::segment::reader::read_payload;
-use super::segment::record_format::{COMMIT_ALIGN, Entry, FactKey, number};
+use super::segment::record_format::{COMMIT_ALIGN, Entry, FactKey, number, record_len};
 use super::segment::scan::{Found, Record, Scanner};
 use super::segment::writer::{Writer, write_seal};
 use super::store::{DOUBT_NAME, Durable, SegmentState, State, Store};
@@ -452,6 +452,11 @@ impl Opening {
                 .get(&segment.number)
                 .copied()
                 .unwrap_or((HEADER_LEN, false));
+            if is_sealed && segment.number >= survey.known.segment {
+                // Nothing proves this seal synced: a process that was killed may have left it in the page cache only,
+                // and what is appended next will rely on it. It is written anew.
+                (end, is_sealed) = (end - record_len(0, 0), false);
+            }
             if let Some(cut) = cut.filter(|cut| cut.segment <= segment.number) {
                 let kept = if cut.segment == segment.number {
                     cut.offset

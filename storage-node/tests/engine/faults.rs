@@ -34,6 +34,29 @@ fn a_failed_sync_closes_the_disk_for_writes_for_ever() {
     );
 }
 
+/// After a failed sync the page cache shows bytes that count as clean and are on no disk: syncing the file again does not
+/// bring them there, only writing them again does.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    let disk = SimulatedDisk::new(1);
+    let engine = create(&disk, options());
+    write(&engine, row(&object("a"), 10, 100)).unwrap();
+    disk.fail_syncs("segment-");
+    write(&engine, row(&object("b"), 20, 100)).unwrap_err();
+    drop(engine);
+    disk.kill();
+    let (engine, report) = open(&disk, options());
+    assert_eq!(report.records_moved, 1);
+    assert!(read_row(&engine, &object("b")).is_some());
+    drop(engine);
+    disk.crash();
+    let (engine, _) = open(&disk, options());
+    assert!(
+        read_row(&engine, &object("b")).is_some(),
+        "answered from the page cache"
+    );
+}
+
 #[test]
 fn a_failed_sync_of_the_anchor_closes_too() {
     let disk = SimulatedDisk::new(1);
@@ -75,6 +98,32 @@ fn a_full_disk_refuses_and_goes_on() {
         }
         assert!(read_row(&engine, &object("first")).is_some());
         assert!(read_row(&engine, &object("last")).is_some());
+    }
+}
+
+#[test]
+fn a_refused_commit_does_not_come_back() {
+    for seed in 0..32 {
+        let disk = SimulatedDisk::new(seed);
+        let engine = create(&disk, options());
+        write(&engine, row(&object("first"), 1, 100)).unwrap();
+        disk.fail_next_write("segment-");
+        assert_eq!(
+            write(&engine, row(&object("refused"), 10, 100)),
+            Err(EngineError::Full)
+        );
+        if seed % 2 == 0 {
+            write(&engine, row(&object("next"), 20, 10)).unwrap();
+        }
+        drop(engine);
+        disk.crash();
+        let (engine, _) = open(&disk, options());
+        assert!(
+            read_row(&engine, &object("refused")).is_none(),
+            "seed {seed}"
+        );
+        assert!(read_row(&engine, &object("first")).is_some());
+        assert_eq!(read_row(&engine, &object("next")).is_some(), seed % 2 == 0);
     }
 }
 

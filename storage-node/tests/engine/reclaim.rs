@@ -91,8 +91,15 @@ fn a_moved_removal_removes_only_what_was_before_it() {
         },
     )
     .unwrap();
-    filler(1010, 1012);
+    filler(1010, 1018);
+    // This segment stays where it is too.
+    for number in 3..6_u8 {
+        write(&engine, chunk(chunk_id(number), 1, 4500)).unwrap();
+    }
     write(&engine, row(&object("a"), 40, 100)).unwrap();
+    for number in 6..9_u8 {
+        write(&engine, chunk(chunk_id(number), 1, 4500)).unwrap();
+    }
     filler(1012, 1030);
     compact_all(&engine);
     drop(engine);

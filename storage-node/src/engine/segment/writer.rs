@@ -321,7 +321,11 @@ impl Writer {
         let applied: Vec<_> = commit
             .into_iter()
             .map(|prepared| {
-                let result = self.apply(&prepared);
+                // Durable, so the next start finds it: nothing may be promised on the strength of its absence.
+                let result = self.apply(&prepared).map_err(|error| {
+                    let why = format!("a durable record was not applied: {error}");
+                    self.store.gate.close(&why)
+                });
                 (prepared.item, result)
             })
             .collect();
@@ -364,7 +368,12 @@ impl Writer {
         if !is_full(error) {
             return self.store.gate.close(&format!("a write failed: {error}"));
         }
-        if let Err(error) = segment.file.set_len(start) {
+        // Synced too: "refused" must hold over a power loss.
+        if let Err(error) = segment
+            .file
+            .set_len(start)
+            .and_then(|()| segment.file.sync())
+        {
             return self
                 .store
                 .gate
