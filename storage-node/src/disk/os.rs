@@ -4,6 +4,11 @@
 //! a created file's room is reserved by `fallocate` where the file system can; `sync` is `fdatasync`, and the folder
 //! itself is fsynced for names. Leaves out: `O_DIRECT`, which was not measured to help here.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one file that touches the file system"
+)]
+
 use crate::disk::{Disk, DiskFile};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, fstatvfs, fsync};
 use std::fs::{File, OpenOptions};
