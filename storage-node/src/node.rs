@@ -52,7 +52,9 @@ pub enum NodeStartError {
         message: String,
     },
     /// A folder belongs to another cluster.
-    #[error("disk {folder} belongs to cluster {found}, not to {wanted}: give this node its own folder")]
+    #[error(
+        "disk {folder} belongs to cluster {found}, not to {wanted}: give this node its own folder"
+    )]
     OtherCluster {
         /// The folder.
         folder: String,

@@ -90,7 +90,11 @@ impl Rig {
         }
     }
 
-    async fn replica(engine: Engine, report: RecoveryReport, clock: &Arc<HandClock>) -> DiskReplica {
+    async fn replica(
+        engine: Engine,
+        report: RecoveryReport,
+        clock: &Arc<HandClock>,
+    ) -> DiskReplica {
         let environment = Environment::new(clock.clone(), Arc::new(OsEntropy));
         let replica = DiskReplica::new(engine, report, environment, 500);
         replica.adopt_layout(&layout(replica.id())).await.unwrap();
@@ -219,9 +223,18 @@ fn promised(reply: PrepareReply) -> Ballot {
 #[tokio::test]
 async fn an_accepted_value_is_shown_to_the_next_prepare_and_to_reads() {
     let rig = Rig::new().await;
-    assert_eq!(promised(rig.prepare("k", claim(ballot(1))).await), Ballot::ZERO);
-    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
-    assert_eq!(promised(rig.prepare("k", claim(ballot(2))).await), ballot(1));
+    assert_eq!(
+        promised(rig.prepare("k", claim(ballot(1))).await),
+        Ballot::ZERO
+    );
+    assert_eq!(
+        rig.accept("k", claim(ballot(1)), "one").await,
+        AcceptReply::Accepted
+    );
+    assert_eq!(
+        promised(rig.prepare("k", claim(ballot(2))).await),
+        ballot(1)
+    );
     let (reply, body) = rig.read("k", 0).await;
     assert!(matches!(reply, ReadReply::Row { accepted, state: Some(_) } if accepted == ballot(1)));
     assert_eq!(body, "one");
@@ -231,7 +244,10 @@ async fn an_accepted_value_is_shown_to_the_next_prepare_and_to_reads() {
 async fn a_lower_ballot_is_refused_by_promise_and_by_accept() {
     let rig = Rig::new().await;
     promised(rig.prepare("k", claim(ballot(5))).await);
-    assert_eq!(refusal(rig.prepare("k", claim(ballot(4))).await), Reason::Promised);
+    assert_eq!(
+        refusal(rig.prepare("k", claim(ballot(4))).await),
+        Reason::Promised
+    );
     let reply = rig.accept("k", claim(ballot(4)), "x").await;
     assert!(matches!(reply, AcceptReply::Refused(refusal) if refusal.past >= ballot(5)));
     // Another key is another register.
@@ -241,32 +257,53 @@ async fn a_lower_ballot_is_refused_by_promise_and_by_accept() {
 #[tokio::test]
 async fn the_same_accept_again_is_acknowledged_again() {
     let rig = Rig::new().await;
-    assert_eq!(rig.accept("k", claim(ballot(5)), "x").await, AcceptReply::Accepted);
-    assert_eq!(rig.accept("k", claim(ballot(5)), "x").await, AcceptReply::Accepted);
+    assert_eq!(
+        rig.accept("k", claim(ballot(5)), "x").await,
+        AcceptReply::Accepted
+    );
+    assert_eq!(
+        rig.accept("k", claim(ballot(5)), "x").await,
+        AcceptReply::Accepted
+    );
 }
 
 #[tokio::test]
 async fn a_ballot_beyond_the_clock_bound_is_refused() {
     let rig = Rig::new().await;
-    assert_eq!(refusal(rig.prepare("k", claim(ballot(501))).await), Reason::ClockAhead);
+    assert_eq!(
+        refusal(rig.prepare("k", claim(ballot(501))).await),
+        Reason::ClockAhead
+    );
     promised(rig.prepare("k", claim(ballot(500))).await);
 }
 
 #[tokio::test]
 async fn a_promise_outlives_a_crash_and_an_accepted_ballot_is_acknowledged_again() {
     let rig = Rig::new().await;
-    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
+    assert_eq!(
+        rig.accept("k", claim(ballot(1)), "one").await,
+        AcceptReply::Accepted
+    );
     promised(rig.prepare("k", claim(ballot(5))).await);
     let rig = rig.crash().await;
     // The promise is not on disk, and must count: the horizon refuses all that it may cover.
-    assert_eq!(refusal(rig.prepare("k", claim(ballot(4))).await), Reason::Horizon);
+    assert_eq!(
+        refusal(rig.prepare("k", claim(ballot(4))).await),
+        Reason::Horizon
+    );
     let late = rig.accept("k", claim(ballot(4)), "late").await;
     assert!(matches!(late, AcceptReply::Refused(refusal) if refusal.reason == Reason::Horizon));
-    assert_eq!(rig.accept("k", claim(ballot(1)), "one").await, AcceptReply::Accepted);
+    assert_eq!(
+        rig.accept("k", claim(ballot(1)), "one").await,
+        AcceptReply::Accepted
+    );
     assert!(rig.replica.horizon_wait_ms() > 0);
     rig.pass_ms(2_000);
     assert_eq!(rig.replica.horizon_wait_ms(), 0);
-    assert_eq!(promised(rig.prepare("k", claim(ballot(2_000))).await), ballot(1));
+    assert_eq!(
+        promised(rig.prepare("k", claim(ballot(2_000))).await),
+        ballot(1)
+    );
     let (_, body) = rig.read("k", 0).await;
     assert_eq!(body, "one");
 }
@@ -292,7 +329,10 @@ async fn another_identity_of_the_disk_is_no_member() {
 #[tokio::test]
 async fn a_raised_generation_fences_what_is_older_for_ever() {
     let rig = Rig::new().await;
-    assert_eq!(rig.accept("k", claim(ballot(1)), "x").await, AcceptReply::Accepted);
+    assert_eq!(
+        rig.accept("k", claim(ballot(1)), "x").await,
+        AcceptReply::Accepted
+    );
     let shard = ShardClaim {
         shard: Shard(0),
         partition: PARTITION,
@@ -305,7 +345,10 @@ async fn a_raised_generation_fences_what_is_older_for_ever() {
         shards: vec![shard],
     };
     assert_eq!(rig.replica.raise(&raise, &shard).await.unwrap(), None);
-    assert_eq!(refusal(rig.prepare("k", claim(ballot(2))).await), Reason::Generation);
+    assert_eq!(
+        refusal(rig.prepare("k", claim(ballot(2))).await),
+        Reason::Generation
+    );
     let reply = rig.accept("k", claim(ballot(2)), "y").await;
     assert!(matches!(reply, AcceptReply::Refused(refusal) if refusal.generation == Generation(1)));
     assert!(matches!(rig.read("k", 0).await.0, ReadReply::Refused(_)));
@@ -322,12 +365,22 @@ async fn an_accept_that_finds_no_room_is_not_queued_and_chunks_do_not_take_it() 
     let rig = Rig::new().await;
     let engine = rig.replica.inner.engine.clone();
     let _chunks = engine.reserve(u32::MAX).await.unwrap();
-    assert_eq!(rig.accept("other", claim(ballot(1)), "x").await, AcceptReply::Accepted);
+    assert_eq!(
+        rig.accept("other", claim(ballot(1)), "x").await,
+        AcceptReply::Accepted
+    );
     let rows = engine.reserve_row(u32::MAX).await.unwrap();
     let accept = rig.accept("k", claim(ballot(1)), "one");
     tokio::pin!(accept);
     assert!(futures_util::poll!(&mut accept).is_pending());
-    assert!(rig.replica.inner.slots.lock(&row("k")).pending(&row("k")).is_none());
+    assert!(
+        rig.replica
+            .inner
+            .slots
+            .lock(&row("k"))
+            .pending(&row("k"))
+            .is_none()
+    );
     drop(rows);
     assert_eq!(accept.await, AcceptReply::Accepted);
 }
@@ -379,9 +432,15 @@ async fn names(rig: &Rig, request: ListRequest) -> (Vec<String>, Option<After>) 
 #[tokio::test]
 async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
     let rig = Rig::new().await;
-    for (index, name) in ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"].iter().enumerate() {
+    for (index, name) in ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"]
+        .iter()
+        .enumerate()
+    {
         let at = ballot(u64::try_from(index).unwrap() + 1);
-        assert_eq!(rig.accept(name, claim(at), "x").await, AcceptReply::Accepted);
+        assert_eq!(
+            rig.accept(name, claim(at), "x").await,
+            AcceptReply::Accepted
+        );
     }
     let dead = AcceptRequest {
         to: rig.to(),
@@ -418,8 +477,17 @@ async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
 async fn a_row_with_a_rotten_body_is_answered_without_it() {
     let rig = Rig::new().await;
     let body = "b".repeat(5_000);
-    assert_eq!(rig.accept("k", claim(ballot(1)), &body).await, AcceptReply::Accepted);
-    for name in rig.disk.list().unwrap().iter().filter(|name| name.starts_with("segment-")) {
+    assert_eq!(
+        rig.accept("k", claim(ballot(1)), &body).await,
+        AcceptReply::Accepted
+    );
+    for name in rig
+        .disk
+        .list()
+        .unwrap()
+        .iter()
+        .filter(|name| name.starts_with("segment-"))
+    {
         rig.disk.fail_reads(name, 0..u64::MAX);
     }
     let (reply, body) = rig.read("k", 0).await;
@@ -436,7 +504,10 @@ async fn a_listing_names_the_shard_that_is_not_held_here() {
     let ListReply::Refused { shard, refusal } = reply.unwrap() else {
         panic!("listed");
     };
-    assert_eq!((shard, refusal.reason, refusal.epoch), (Shard(0), Reason::Epoch, Epoch(1)));
+    assert_eq!(
+        (shard, refusal.reason, refusal.epoch),
+        (Shard(0), Reason::Epoch, Epoch(1))
+    );
 }
 
 #[tokio::test]
@@ -460,9 +531,17 @@ async fn a_chunk_is_kept_only_if_it_is_what_it_is_named() {
         },
     };
     let other = Payload::from_static(b"chunk of bytez");
-    let error = rig.replica.store_chunk(request.clone(), other).await.unwrap_err();
+    let error = rig
+        .replica
+        .store_chunk(request.clone(), other)
+        .await
+        .unwrap_err();
     assert_eq!(error.code, NodeErrorCode::DigestMismatch);
-    let stored = rig.replica.store_chunk(request, data.clone()).await.unwrap();
+    let stored = rig
+        .replica
+        .store_chunk(request, data.clone())
+        .await
+        .unwrap();
     assert_eq!(stored, StoreChunkReply::Stored);
     let rig = rig.crash().await;
     let fetch = FetchChunkRequest {
