@@ -35,7 +35,7 @@ pub enum Step {
     /// This attempt has failed: back off, then [`Proposer::start`] with a ballot above `past`, in a newer epoch
     /// or generation where `why` says so.
     Retry {
-        /// What the next ballot must be above.
+        /// What the next ballot must be above, for a majority to take it.
         past: Ballot,
         /// The most telling refusal; `None` where the members could not be reached.
         why: Option<Refusal>,
@@ -116,7 +116,8 @@ pub struct Proposer<S> {
     tally: Tally,
     promises: Vec<(Replica, Promise<S>)>,
     refusal: Option<Refusal>,
-    past: Ballot,
+    /// What each member that has answered wants the next ballot to be above; one that said yes, this one.
+    pasts: Vec<(Replica, Ballot)>,
     /// The ballot of the first Accept of the operation's own value that left, in any attempt.
     first_accept: Option<Ballot>,
 }
@@ -132,7 +133,7 @@ impl<S> Proposer<S> {
             phase: Phase::Idle,
             promises: Vec::new(),
             refusal: None,
-            past: Ballot::ZERO,
+            pasts: Vec::new(),
             first_accept: None,
         }
     }
@@ -145,7 +146,7 @@ impl<S> Proposer<S> {
         self.tally = Tally::new(self.rule.clone());
         self.promises.clear();
         self.refusal = None;
-        self.past = ballot;
+        self.pasts.clear();
     }
 
     /// Begins an attempt in a newer epoch. An Accept is never restamped: the round starts over.
@@ -181,11 +182,12 @@ impl<S> Proposer<S> {
             Ok(promise) if promise.accepted >= self.ballot => {
                 // The replica has accepted past this attempt since it promised (it waited for an fsync, say):
                 // what is built on that cannot be chosen at this lower ballot any more. Start over above it.
-                self.past = self.past.max(promise.accepted).max(promise.floor);
+                self.note_past(from, promise.accepted.max(promise.floor));
                 let verdict = self.tally.record(from, false);
                 self.after(verdict)
             }
             Ok(promise) => {
+                self.note_past(from, self.ballot);
                 let verdict = self.tally.record(from, true);
                 if self.rule.contains(from) {
                     self.promises.push((from, promise));
@@ -197,7 +199,7 @@ impl<S> Proposer<S> {
                 self.after(verdict)
             }
             Err(refusal) => {
-                self.note(refusal);
+                self.note(from, refusal);
                 let verdict = self.tally.record(from, false);
                 self.after(verdict)
             }
@@ -290,7 +292,7 @@ impl<S> Proposer<S> {
     pub fn abandon(&mut self) -> Step {
         self.phase = Phase::Idle;
         Step::Retry {
-            past: self.past,
+            past: self.past(),
             why: self.refusal,
         }
     }
@@ -302,7 +304,7 @@ impl<S> Proposer<S> {
         };
         let is_yes = reply.is_ok();
         if let Err(refusal) = reply {
-            self.note(refusal);
+            self.note(from, refusal);
         }
         match self.tally.record(from, is_yes) {
             Verdict::Reached => self.done(outcome),
@@ -340,8 +342,36 @@ impl<S> Proposer<S> {
         Step::Done(outcome)
     }
 
-    fn note(&mut self, refusal: Refusal) {
-        self.past = self.past.max(refusal.past).max(refusal.floor);
+    fn note_past(&mut self, from: Replica, past: Ballot) {
+        match self.pasts.iter_mut().find(|(known, _)| *known == from) {
+            Some((_, known)) => *known = past.max(*known),
+            None => self.pasts.push((from, past)),
+        }
+    }
+
+    /// The least that a majority (of each half) of those that have answered lets pass. One replica alone whose clock
+    /// is far ahead, or that has just restarted, does not hold the others up. Where too few have answered, the most
+    /// that any of them wants.
+    fn past(&self) -> Ballot {
+        let mut wanted: Vec<Ballot> = self.pasts.iter().map(|(_, past)| *past).collect();
+        wanted.sort_unstable();
+        let passes = |ballot: &Ballot| {
+            let is_past = |replica: Replica| {
+                self.pasts
+                    .iter()
+                    .any(|(from, past)| *from == replica && past <= ballot)
+            };
+            self.rule.holds(is_past)
+        };
+        let enough = wanted.iter().copied().find(passes);
+        enough
+            .or_else(|| wanted.last().copied())
+            .unwrap_or(self.ballot)
+            .max(self.ballot)
+    }
+
+    fn note(&mut self, from: Replica, refusal: Refusal) {
+        self.note_past(from, refusal.past.max(refusal.floor));
         let rank = |refusal: &Refusal| match refusal.reason {
             Reason::Epoch => 6,
             Reason::Generation => 5,
@@ -366,7 +396,7 @@ impl<S> Proposer<S> {
         }
         self.phase = Phase::Idle;
         Step::Retry {
-            past: self.past,
+            past: self.past(),
             why: self.refusal,
         }
     }

@@ -347,3 +347,23 @@ fn the_next_ballots_time_is_above_all_that_was_seen() {
     assert_eq!(time_above(ballot(5), last), last.next());
     assert_eq!(time_above(ballot(50), last), Timestamp::from_ms(50).next());
 }
+
+#[test]
+fn one_replica_far_ahead_does_not_hold_the_others_up() {
+    let ahead = || Err(refusal(Reason::Promised, 90_000));
+    let mut proposer = started(3);
+    assert_eq!(proposer.on_promise(replica(1), ahead()), Step::Wait);
+    assert_eq!(proposer.on_promise(replica(2), promise(0)), Step::Wait);
+    let near = Err(refusal(Reason::Promised, 1_500));
+    let Step::Retry { past, .. } = proposer.on_promise(replica(3), near) else {
+        panic!("no majority promised");
+    };
+    assert_eq!(past, ballot(1_500));
+    // Where the others are not there, it is needed.
+    let mut proposer = started(3);
+    assert_eq!(proposer.on_promise(replica(1), ahead()), Step::Wait);
+    let Step::Retry { past, .. } = proposer.on_unreachable(replica(2)) else {
+        panic!("a majority cannot promise any more");
+    };
+    assert_eq!(past, ballot(90_000));
+}
