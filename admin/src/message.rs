@@ -156,7 +156,7 @@ pub struct CreateKey {
     /// Only these buckets; `None`: all.
     #[serde(default)]
     pub buckets: Option<Vec<String>>,
-    /// The account that owns what it makes; `None`: a new one.
+    /// The account that owns what it makes, and whose buckets it is good for; `None`: the first key's.
     #[serde(default)]
     pub owner: Option<String>,
     /// `None`: one is drawn.

@@ -31,7 +31,7 @@ pub(crate) struct CreateArgs {
     /// Only this bucket (repeatable) [default: all of its account's]
     #[arg(long = "bucket", value_name = "BUCKET")]
     buckets: Vec<String>,
-    /// The account that owns what the key makes [default: a new one]
+    /// The account that owns what the key makes, and whose buckets it is good for [default: root]
     #[arg(long)]
     owner: Option<String>,
     /// Its public half [default: drawn]

@@ -153,7 +153,9 @@ TRUSTED = [
 def test_row_025_headers_of_trust(h):
     owed(anonymous(h, "GET", h.path(), TRUSTED), "403 AccessDenied", "400 InvalidRequest", "403 InvalidAccessKeyId")
     liar = h.signer(secret_key="w" * 40)
-    owed(h.signed(headers=TRUSTED, signer=liar), "403 SignatureDoesNotMatch", "400 InvalidToken", "403 InvalidAccessKeyId")
+    # A name with a colon cannot be among SignedHeaders.
+    signable = [(name, value) for name, value in TRUSTED if ":" not in name]
+    owed(h.signed(headers=signable, signer=liar), "403 SignatureDoesNotMatch", "400 InvalidToken", "403 InvalidAccessKeyId")
 
 
 def test_row_027_replay_with_another_body(h):

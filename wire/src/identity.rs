@@ -442,6 +442,10 @@ mod tests {
     }
 
     #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the test damages the folder behind the code's back"
+    )]
     fn a_damaged_folder_is_an_error_not_a_new_identity() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(CERTIFICATE_FILE), "").unwrap();

@@ -69,9 +69,12 @@ pub struct NewKey {
     pub role: Role,
     /// The buckets that it is good for; `None`: all of its account's.
     pub buckets: Option<Vec<String>>,
-    /// The account that it acts for; `None`: a new one.
+    /// The account that it acts for; `None`: that of the first key, `root`.
     pub owner: Option<String>,
 }
+
+/// The account of the first key, and of every key that names no other.
+pub(crate) const ROOT_ACCOUNT: &str = "root";
 
 impl Catalog {
     /// Makes an access key. The same id and secret again is the same key, whatever was lost on the way.
@@ -240,9 +243,7 @@ impl Catalog {
             id,
             secret,
             name: spec.name,
-            owner: spec
-                .owner
-                .unwrap_or_else(|| hex::encode(environment.random_id())),
+            owner: spec.owner.unwrap_or_else(|| ROOT_ACCOUNT.to_owned()),
             role: spec.role,
             buckets: spec.buckets,
             created_ms: environment.now_ms(),

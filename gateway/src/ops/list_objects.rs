@@ -44,7 +44,7 @@ pub(super) async fn list_objects_v2(call: &Call, bucket: &Bucket) -> Result<Answ
         }
         None => match query.get("start-after") {
             None | Some("") => After::Start,
-            Some(key) => After::Key(key.to_owned()),
+            Some(key) => after_marker(key, &asked.prefix, asked.delimiter.as_deref()),
         },
     };
     let (page, last) = asked.page(call, bucket, after).await?;

@@ -86,8 +86,10 @@ mod tests {
 
     #[test]
     fn ended_uploads_are_kept_for_seven_days_and_64_at_most() {
-        let mut state = KeyState::default();
-        state.ended = (0..70).map(|n| ended(n, 1000)).collect();
+        let mut state = KeyState {
+            ended: (0..70).map(|n| ended(n, 1000)).collect(),
+            ..KeyState::default()
+        };
         trim_ended(&mut state, 2000);
         assert_eq!(state.ended.len(), 64);
         assert_eq!(state.ended[0].id, UploadId([6; 16]));

@@ -411,7 +411,8 @@ impl BodyFraming {
     fn add_length(&mut self, value: &[u8]) -> Result<(), S3Error> {
         let malformed = || bad_request("The Content-Length header is malformed.");
         if value.is_empty()
-            || value.len() > 18
+            // 19 digits always fit 64 bits.
+            || value.len() > 19
             || !value.iter().all(u8::is_ascii_digit)
             || self.length.is_some()
         {

@@ -602,14 +602,12 @@ impl Opening {
                             };
                         }
                     }
-                    Entry::Chunk { id, partition, .. } => {
-                        if self.store.chunk(*id)?.is_none() {
-                            self.report.lost_chunks.push(*id);
-                            held = Held::Chunk {
-                                partition: *partition,
-                                id: *id,
-                            };
-                        }
+                    Entry::Chunk { id, partition, .. } if self.store.chunk(*id)?.is_none() => {
+                        self.report.lost_chunks.push(*id);
+                        held = Held::Chunk {
+                            partition: *partition,
+                            id: *id,
+                        };
                     }
                     _ => {}
                 }

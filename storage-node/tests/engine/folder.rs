@@ -1,4 +1,9 @@
 //! A real folder, real threads.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a measurement by hand takes real time; no test depends on it"
+)]
+
 use crate::support::{BUCKET, ballot, chunk, chunk_id, object, pattern, row};
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{ClusterId, DiskId};

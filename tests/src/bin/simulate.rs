@@ -3,6 +3,11 @@
 //! `simulate --seeds N [--first N] [--mutation NAME] [--history]` prints seeds a second and every violation with its
 //! seed; `simulate --mutations [--seeds N] [--first N]` prints which mutations are caught, after how many seeds.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the speed of the simulation itself is real time; nothing simulated sees it"
+)]
+
 use ringfort_tests::simulation::{LIVENESS, Mutation, describe, run};
 use std::process::ExitCode;
 use std::time::Instant;

@@ -79,7 +79,8 @@ impl Document {
     }
 
     pub(super) fn time(&mut self, name: &str, time_ms: u64) {
-        self.text(name, &time::iso8601(time_ms));
+        // S3's documents give whole seconds, the same instant that the Last-Modified header gives.
+        self.text(name, &time::iso8601(time_ms - time_ms % 1_000));
     }
 
     /// An ETag, given without its quotes and written with them.

@@ -247,6 +247,10 @@ impl Writer {
         })
     }
 
+    #[allow(
+        clippy::result_large_err,
+        reason = "the item goes back whole, to be tried in the next segment"
+    )]
     fn prepare(&mut self, item: Item, offset: u64, synced: Position) -> Result<Prepared, Item> {
         let Some(segment) = &self.segment else {
             return Err(item);
