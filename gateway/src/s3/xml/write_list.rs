@@ -171,7 +171,7 @@ mod tests {
                 "EncodingType=url",
                 "IsTruncated=true",
                 "Contents/Key=a%20b%3C%01%3E",
-                "Contents/LastModified=1970-01-01T00:00:01.500Z",
+                "Contents/LastModified=1970-01-01T00:00:01.000Z",
                 "Contents/ETag=\"e-2\"",
                 "Contents/ChecksumAlgorithm=CRC32",
                 "Contents/ChecksumType=COMPOSITE",
