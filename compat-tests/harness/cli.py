@@ -18,7 +18,8 @@ class AwsCli:
         self.endpoint = endpoint
         self.folder = Path(tempfile.mkdtemp(prefix="ringfort-aws-"))
         config = self.folder / "config"
-        config.write_text(f"[default]\nregion = {REGION}\ns3 =\n  addressing_style = path\n{settings}")
+        # Without it version 1 of the CLI presigns by signature version 2, which S3 refuses too.
+        config.write_text(f"[default]\nregion = {REGION}\ns3 =\n  addressing_style = path\n  signature_version = s3v4\n{settings}")
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "RINGFORT_", "PYTHON"))},
             "AWS_ACCESS_KEY_ID": keys.access_key,
