@@ -42,7 +42,6 @@ pub(super) async fn serve<S>(
         .header_read_timeout(None)
         .max_headers(super::framing::HEADERS_MAX + 10)
         .max_buf_size(512 * 1024)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(guard), service);
     let mut is_draining = false;
     let ended = loop {
