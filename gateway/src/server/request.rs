@@ -16,9 +16,10 @@ use crate::s3::route::route;
 use crate::s3::sigv4;
 use crate::s3::unsupported::refuse_unsupported_headers;
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SERVER};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderValue, SERVER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -45,6 +46,10 @@ pub(super) async fn answer(
     let mark = connection.mark();
     let in_hand = InHand::request();
     let request_id = audit.request_id.clone();
+    // The library sends no 100 where there is no body to ask for. botocore then misreads the *next* answer on the
+    // connection, and waits for a body without end: such a connection gets no next answer.
+    let has_waited_in_vain =
+        request.headers().contains_key(EXPECT) && request.body().is_end_stream();
     let task = tokio::spawn(respond(
         gateway,
         connection,
@@ -52,7 +57,14 @@ pub(super) async fn answer(
         audit,
         (mark, in_hand),
     ));
-    Ok(task.await.unwrap_or_else(|error| {
+    let answered = task.await.map(|mut response| {
+        if has_waited_in_vain {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
+    });
+    Ok(answered.unwrap_or_else(|error| {
         // Handlers' panics are caught inside; this is one outside of them, or the runtime's end.
         tracing::error!(%request_id, %error, "a request's task ended early");
         metrics::panicked();
