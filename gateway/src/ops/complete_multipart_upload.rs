@@ -16,7 +16,6 @@ use crate::s3::checksum_headers::multipart_checksum_type;
 use crate::s3::condition::WriteCondition;
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::xml::read_complete::{CompletePart, read_complete};
-use crate::s3::xml::write::encode_url;
 use crate::s3::xml::write_multipart::complete_multipart_upload as write_completed;
 use crate::server::Answer;
 use bytes::Bytes;
@@ -295,16 +294,7 @@ impl Completion {
 
 fn respond(call: &Call, bucket: &Bucket, told: &Told) -> Result<Answer, Failure> {
     let key = call.object_key()?;
-    let host = call
-        .headers()
-        .get(http::header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or("");
-    let location = format!(
-        "http://{host}/{}/{}",
-        bucket.name.as_str(),
-        encode_url(key.as_str())
-    );
+    let location = location(call.headers(), call.parts.uri.path());
     let shown = checksums::to_document(&told.checksums, told.part_count);
     Ok(xml(write_completed(
         &location,
@@ -313,6 +303,19 @@ fn respond(call: &Call, bucket: &Bucket, told: &Told) -> Result<Answer, Failure>
         &told.etag,
         &shown,
     )))
+}
+
+/// Where the object is, as the client addressed it: its Host and path, path style or virtual-host style.
+///
+/// Only the client itself reads this, so a proxy's word (or the client's own) that it came by TLS can be taken: a false
+/// one deceives nobody else.
+fn location(headers: &HeaderMap, path: &str) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = match text("x-forwarded-proto") {
+        Some(proto) if proto.trim().eq_ignore_ascii_case("https") => "https",
+        _ => "http",
+    };
+    format!("{scheme}://{}{path}", text("host").unwrap_or(""))
 }
 
 #[cfg(test)]
@@ -361,6 +364,20 @@ mod tests {
             digest_of(&[asked(1, "ab"), asked(2, "")]),
             digest_of(&[asked(1, "a"), asked(2, "b")])
         );
+    }
+
+    #[test]
+    fn the_location_is_what_the_client_addressed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", "bkt.s3.test:9000".parse().unwrap());
+        assert_eq!(
+            location(&headers, "/a%20b"),
+            "http://bkt.s3.test:9000/a%20b"
+        );
+        headers.insert("x-forwarded-proto", "HTTPS".parse().unwrap());
+        assert_eq!(location(&headers, "/b/k"), "https://bkt.s3.test:9000/b/k");
+        headers.insert("x-forwarded-proto", "javascript".parse().unwrap());
+        assert_eq!(location(&headers, "/b/k"), "http://bkt.s3.test:9000/b/k");
     }
 
     #[test]

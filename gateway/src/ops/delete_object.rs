@@ -2,11 +2,12 @@
 
 use super::invocation::Invocation;
 use super::store_object::check_condition;
-use super::{ATTEMPTS_MAX, Call, Failure, empty, uploads};
+use super::{ATTEMPTS_MAX, Call, Failure, empty, put_header, uploads};
 use crate::catalog::Bucket;
 use crate::coordinator::{Change, InlineBody, Proposed, Seen, WriteError};
 use crate::s3::condition::WriteCondition;
 use crate::s3::error::{ErrorCode, S3Error};
+use crate::s3::names::VersionId;
 use crate::server::Answer;
 use http::StatusCode;
 use ringfort_wire::id::{InvocationDigest, ObjectKey, RowKey};
@@ -15,14 +16,39 @@ use std::sync::Arc;
 
 /// Removes the object. Removing what is not there is a success too.
 pub(super) async fn delete_object(call: &Call, bucket: &Arc<Bucket>) -> Result<Answer, Failure> {
-    call.check_version()?;
     let condition = WriteCondition::parse(call.headers())?;
     let key = call.object_key()?;
+    if let Some(version) = &call.routed.version
+        && is_gone(version, &condition, key)?
+    {
+        let mut answer = empty(StatusCode::NO_CONTENT);
+        put_header(answer.headers_mut(), "x-amz-version-id", version.as_str());
+        return Ok(answer);
+    }
     let invocation = Invocation::of(call, bucket, key)
         .with_condition(&condition)
         .digest();
     delete_key(call, bucket, key, &condition, invocation).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    let mut answer = empty(StatusCode::NO_CONTENT);
+    call.put_version(answer.headers_mut());
+    Ok(answer)
+}
+
+/// Whether the version is one that never was: removing it is a success, like removing a key that is not there, and
+/// leaves the object alone.
+///
+/// # Errors
+/// `NoSuchVersion` where a condition asks something of it.
+pub(super) fn is_gone(
+    version: &VersionId,
+    condition: &WriteCondition,
+    key: &ObjectKey,
+) -> Result<bool, S3Error> {
+    match (version.require_exists(key), condition) {
+        (Ok(()), _) => Ok(false),
+        (Err(_), WriteCondition::None) => Ok(true),
+        (Err(error), _) => Err(error),
+    }
 }
 
 enum No {
@@ -83,4 +109,29 @@ pub(super) async fn delete_key(
         }
     }
     Err(ErrorCode::SlowDown.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "test code")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_never_was_is_gone_already_unless_a_condition_asks_for_it() {
+        let key = ObjectKey::parse("k").unwrap();
+        let unknown = VersionId::parse("v5n1PPUjOCMHLyyfq0ayjoZ5RZLfVQKA").unwrap();
+        let check = |version: &VersionId, condition| {
+            is_gone(version, &condition, &key).map_err(|error| error.code)
+        };
+        assert_eq!(check(&VersionId::Null, WriteCondition::None), Ok(false));
+        assert_eq!(check(&unknown, WriteCondition::None), Ok(true));
+        assert_eq!(
+            check(&unknown, WriteCondition::if_match("a")),
+            Err(ErrorCode::NoSuchVersion)
+        );
+        assert_eq!(
+            check(&VersionId::Null, WriteCondition::if_match("a")),
+            Ok(false)
+        );
+    }
 }

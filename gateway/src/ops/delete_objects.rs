@@ -2,7 +2,7 @@
 //!
 //! Every entry is a deletion of its own, with its own condition and its own outcome; one that fails stops no other.
 
-use super::delete_object::delete_key;
+use super::delete_object::{delete_key, is_gone};
 use super::{Call, Failure, refusal, xml};
 use crate::catalog::Bucket;
 use crate::s3::checksum_headers::RequestChecksums;
@@ -65,9 +65,6 @@ async fn delete_entry(
     entry: &DeleteEntry,
 ) -> Result<(), Failure> {
     let key = entry.object_key()?;
-    if let Some(version) = entry.version()? {
-        version.require_exists(&key)?;
-    }
     // S3 has these two on directory buckets only; passing over them would delete what the client wants kept.
     if entry.last_modified_ms.is_some() || entry.size_bytes.is_some() {
         return Err(ErrorCode::NotImplemented.into());
@@ -76,6 +73,11 @@ async fn delete_entry(
         .etag
         .as_deref()
         .map_or(WriteCondition::None, WriteCondition::if_match);
+    if let Some(version) = entry.version()?
+        && is_gone(&version, &condition, &key)?
+    {
+        return Ok(());
+    }
     // Without an entry number of the client's own, two entries of one invocation could not be told apart.
     delete_key(call, bucket, &key, &condition, None).await
 }

@@ -6,7 +6,7 @@
 use super::object_answer::{
     modified, require_object, write_checksums, write_object, write_validators,
 };
-use super::{Call, Failure, empty, put_header};
+use super::{Call, Failure, checksums, empty, put_header};
 use crate::catalog::Bucket;
 use crate::coordinator::BodyStream;
 use crate::s3::condition::{ReadCondition, ReadVerdict, evaluate_read};
@@ -20,8 +20,10 @@ use crate::server::{Answer, AnswerBody};
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderValue, RANGE};
-use ringfort_wire::manifest::{KeyState, ObjectHead, StoredChecksum};
+use ringfort_wire::manifest::{KeyState, ObjectHead, PartSummary, StoredChecksum};
 use std::ops::Range;
+
+const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 
 /// Which bytes are answered, and as what.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +69,11 @@ pub(super) async fn get_object(call: &Call, bucket: &Bucket) -> Result<Answer, F
         }
     }
     let selected = match part {
-        Some(number) => select_part(call, &head, number).await?,
+        Some(number) if head.part_count > 0 => {
+            let list = call.coordinator().body_list(&head.body).await?;
+            select_part(&head, &list.parts, number)?
+        }
+        Some(number) => select_only_part(&head, number)?,
         None => select_range(&head, call.headers().get(RANGE).map(HeaderValue::as_bytes))?,
     };
     let length = selected.bytes.end - selected.bytes.start;
@@ -122,6 +128,18 @@ fn respond(
         selected.part_count,
         headers,
     );
+    if selected.names_part_count
+        && let Some(object) = head.checksums.first()
+        && headers.contains_key(CHECKSUM_TYPE)
+    {
+        // The value is the part's; the type is the object's, as S3 has it.
+        put_header(
+            headers,
+            CHECKSUM_TYPE,
+            checksums::to_type(object.is_composite).name(),
+        );
+    }
+    call.put_version(headers);
     answer
 }
 
@@ -149,42 +167,43 @@ fn select_range(head: &ObjectHead, header: Option<&[u8]>) -> Result<Selected, S3
     })
 }
 
-async fn select_part(call: &Call, head: &ObjectHead, number: u16) -> Result<Selected, Failure> {
-    let out_of_reach = || {
-        S3Error::new(ErrorCode::InvalidPartNumber)
-            .with_extra("PartNumberRequested", number.to_string())
-            .with_extra("ActualPartCount", head.part_count.max(1).to_string())
-    };
-    if head.part_count == 0 {
-        // An object put in one piece is its own first part.
-        if number > 1 {
-            return Err(out_of_reach().into());
-        }
-        let whole = Selected {
-            bytes: 0..head.size,
-            is_partial: true,
-            checksums: head.checksums.clone(),
-            part_count: 0,
-            names_part_count: false,
-        };
-        return Ok(whole);
+/// An object put in one piece is its own first part.
+fn select_only_part(head: &ObjectHead, number: u16) -> Result<Selected, S3Error> {
+    if number > 1 {
+        return Err(out_of_reach(head, number));
     }
-    let list = call.coordinator().body_list(&head.body).await?;
-    let mut start = 0_u64;
-    for part in &list.parts {
-        let end = start.saturating_add(part.size);
-        if part.number == number {
-            return Ok(Selected {
-                bytes: start..end,
-                is_partial: true,
-                checksums: part.checksums.clone(),
-                part_count: head.part_count,
-                names_part_count: true,
-            });
-        }
-        start = end;
-    }
-    Err(out_of_reach().into())
+    Ok(Selected {
+        bytes: 0..head.size,
+        is_partial: true,
+        checksums: head.checksums.clone(),
+        part_count: 0,
+        names_part_count: false,
+    })
+}
+
+/// Parts count from 1 to `x-amz-mp-parts-count`, whatever numbers they were uploaded with: SDKs download an object by
+/// asking for each of them, and S3's refusal compares with the count (`ActualPartCount`).
+fn select_part(head: &ObjectHead, parts: &[PartSummary], number: u16) -> Result<Selected, S3Error> {
+    let before = usize::from(number).saturating_sub(1);
+    let part = parts
+        .get(before)
+        .ok_or_else(|| out_of_reach(head, number))?;
+    let start = parts[..before]
+        .iter()
+        .fold(0_u64, |sum, part| sum.saturating_add(part.size));
+    Ok(Selected {
+        bytes: start..start.saturating_add(part.size),
+        is_partial: true,
+        checksums: part.checksums.clone(),
+        part_count: head.part_count,
+        names_part_count: true,
+    })
+}
+
+fn out_of_reach(head: &ObjectHead, number: u16) -> S3Error {
+    S3Error::new(ErrorCode::InvalidPartNumber)
+        .with_extra("PartNumberRequested", number.to_string())
+        .with_extra("ActualPartCount", head.part_count.max(1).to_string())
 }
 
 /// The stream once its first bytes are there.
@@ -240,5 +259,34 @@ mod tests {
             select_range(&head(0), Some(b"bytes=0-0")).unwrap_err().code,
             ErrorCode::InvalidRange
         );
+    }
+
+    #[test]
+    fn parts_count_from_1_whatever_numbers_they_were_uploaded_with() {
+        let parts: Vec<PartSummary> = [(3, 5), (7, 2), (9, 1)]
+            .map(|(number, size)| PartSummary {
+                number,
+                size,
+                checksums: Vec::new(),
+            })
+            .into();
+        let object = ObjectHead {
+            part_count: 3,
+            ..head(8)
+        };
+        let bytes = |number| select_part(&object, &parts, number).map(|part| part.bytes);
+        assert_eq!(bytes(1).unwrap(), 0..5);
+        assert_eq!(bytes(2).unwrap(), 5..7);
+        assert_eq!(bytes(3).unwrap(), 7..8);
+        for number in [4, 7, 9, 10_000] {
+            let error = bytes(number).unwrap_err();
+            assert_eq!(
+                (error.code, error.status()),
+                (ErrorCode::InvalidPartNumber, 416)
+            );
+            assert!(error.extra.contains(&("ActualPartCount", "3".to_owned())));
+        }
+        assert_eq!(select_only_part(&head(8), 1).unwrap().bytes, 0..8);
+        assert!(select_only_part(&head(8), 2).is_err());
     }
 }

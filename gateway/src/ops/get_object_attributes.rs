@@ -49,10 +49,12 @@ pub(super) async fn get_object_attributes(call: &Call, bucket: &Bucket) -> Resul
         "last-modified",
         &http_date(head.modified_ms),
     );
+    call.put_version(answer.headers_mut());
     Ok(answer)
 }
 
-/// S3 lists parts only for objects whose parts have checksums that the client chose: here, all have some.
+/// S3 lists parts only for objects whose parts have checksums that the client chose: here, all have some. They are
+/// counted as GET counts them.
 fn page(
     head: &ObjectHead,
     parts: Vec<PartSummary>,
@@ -60,12 +62,14 @@ fn page(
     parts_max: u32,
 ) -> AttributesParts {
     let limit = usize::try_from(parts_max).unwrap_or(0);
-    let mut behind = parts.into_iter().filter(|part| part.number > marker);
+    let mut behind = (1..=u16::MAX)
+        .zip(parts)
+        .filter(|(number, _)| *number > marker);
     let shown: Vec<AttributesPart> = behind
         .by_ref()
         .take(limit)
-        .map(|part| AttributesPart {
-            number: part.number,
+        .map(|(number, part)| AttributesPart {
+            number,
             size_bytes: part.size,
             checksums: checksums::to_document(&part.checksums, 0),
         })

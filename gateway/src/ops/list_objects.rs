@@ -1,4 +1,4 @@
-//! ListObjects and ListObjectsV2 (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>).
+//! ListObjects, ListObjectsV2 and ListObjectVersions (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>).
 
 use super::list_position::{after_marker, from_payload, to_payload};
 use super::{Call, Failure, checksums, owner, xml};
@@ -8,7 +8,8 @@ use crate::s3::error::S3Error;
 use crate::s3::paging::{delimiter, encodes_url, fetches_owner, max_keys};
 use crate::s3::token;
 use crate::s3::xml::write_list::{
-    ListPage, ListV2, ListedObject, list_objects as write_v1, list_objects_v2 as write_v2,
+    ListPage, ListV2, ListedObject, VersionMarkers, list_object_versions as write_versions,
+    list_objects as write_v1, list_objects_v2 as write_v2,
 };
 use crate::server::Answer;
 use ringfort_wire::message::{After, ListWhat, ObjectSummary};
@@ -30,19 +31,12 @@ pub(super) async fn list_objects_v2(call: &Call, bucket: &Bucket) -> Result<Answ
     let asked = Asked::parse(call, fetches_owner(query))?;
     let scope = format!("objects of {}", bucket.reference.id);
     let after = match query.get("continuation-token") {
-        Some("") => {
-            return Err(S3Error::invalid_argument(
-                "The continuation token provided is incorrect",
-                "continuation-token",
-                "",
-            )
-            .into());
-        }
-        Some(text) => {
+        Some(text) if !text.is_empty() => {
             let key = call.gateway.catalog().token_key().await?;
             from_payload(token::open(&key, &scope, text)?)?
         }
-        None => match query.get("start-after") {
+        // An empty token is none, as clients that begin their loops with one expect; it is echoed all the same.
+        _ => match query.get("start-after") {
             None | Some("") => After::Start,
             Some(key) => after_marker(key, &asked.prefix, asked.delimiter.as_deref()),
         },
@@ -61,6 +55,43 @@ pub(super) async fn list_objects_v2(call: &Call, bucket: &Bucket) -> Result<Answ
         start_after: query.get("start-after").map(str::to_owned),
     };
     Ok(xml(write_v2(&page, &v2)))
+}
+
+/// Every object as its only version.
+pub(super) async fn list_object_versions(call: &Call, bucket: &Bucket) -> Result<Answer, Failure> {
+    let query = &call.routed.query;
+    let asked = Asked::parse(call, true)?;
+    let key_marker = query.get("key-marker").unwrap_or("");
+    let version_id_marker = query.get("version-id-marker");
+    check_version_marker(key_marker, version_id_marker)?;
+    // A key has one version, so that behind the key's marker is behind all of its versions, too.
+    let after = after_marker(key_marker, &asked.prefix, asked.delimiter.as_deref());
+    let (page, last) = asked.page(call, bucket, after).await?;
+    let next = last.filter(|_| page.is_truncated);
+    let markers = VersionMarkers {
+        key_marker: key_marker.to_owned(),
+        version_id_marker: version_id_marker.unwrap_or("").to_owned(),
+        next_is_version: matches!(next, Some(After::Key(_))),
+        next_key_marker: next.as_ref().map(|next| name_of(next).to_owned()),
+    };
+    Ok(xml(write_versions(&page, &markers)))
+}
+
+/// No version but `null` was ever listed, so none other can be a page's last.
+fn check_version_marker(key_marker: &str, marker: Option<&str>) -> Result<(), S3Error> {
+    let refuse = |message: &'static str| {
+        S3Error::invalid_argument(message, "version-id-marker", marker.unwrap_or(""))
+    };
+    match marker {
+        None => Ok(()),
+        Some("") if key_marker.is_empty() => Ok(()),
+        Some("") => Err(refuse("A version-id marker cannot be empty.")),
+        Some(_) if key_marker.is_empty() => Err(refuse(
+            "A version-id marker cannot be specified without a key marker.",
+        )),
+        Some("null") => Ok(()),
+        Some(_) => Err(refuse("Invalid version id specified")),
+    }
 }
 
 fn name_of(after: &After) -> &str {
@@ -152,5 +183,26 @@ fn listed(key: String, summary: ObjectSummary, account: &str, shows_owner: bool)
             .first()
             .map(|(_, is_composite)| checksums::to_type(*is_composite).name()),
         owner: shows_owner.then(|| owner(account)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "test code")]
+mod tests {
+    use super::*;
+    use crate::s3::error::ErrorCode;
+
+    #[test]
+    fn a_version_marker_is_null_and_comes_with_a_key() {
+        for (key, marker) in [("", None), ("k", None), ("k", Some("null")), ("", Some(""))] {
+            assert!(
+                check_version_marker(key, marker).is_ok(),
+                "{key} {marker:?}"
+            );
+        }
+        for (key, marker) in [("", "null"), ("k", ""), ("k", "zz"), ("", "zz")] {
+            let error = check_version_marker(key, Some(marker)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidArgument, "{key} {marker}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! it up and is judged again. Everything about a key changes by one proposal on its register.
 
 mod abort_multipart_upload;
+mod access_control;
 mod bucket_configuration;
 mod checksums;
 mod complete_multipart_upload;
@@ -18,7 +19,6 @@ mod delete_objects;
 mod end_upload;
 mod failure;
 mod get_object;
-mod get_object_acl;
 mod get_object_attributes;
 mod head_bucket;
 mod invocation;
@@ -108,6 +108,13 @@ impl Call {
         }
     }
 
+    /// Names the version in the answer, where the client named it.
+    fn put_version(&self, headers: &mut HeaderMap) {
+        if self.routed.version.is_some() {
+            headers.insert("x-amz-version-id", HeaderValue::from_static("null"));
+        }
+    }
+
     /// The bucket of this name, if it exists and the key may do this with it. `is_fresh`: read from its register now,
     /// for answers that no storage node vouches for.
     async fn judge(
@@ -161,7 +168,9 @@ fn owner(account: &str) -> Owner {
 
 fn action_of(operation: Operation) -> Action {
     match operation {
-        Operation::CreateBucket | Operation::DeleteBucket => Action::ManageBucket,
+        Operation::CreateBucket | Operation::DeleteBucket | Operation::PutBucketAcl => {
+            Action::ManageBucket
+        }
         other if other.is_write() => Action::Write,
         _ => Action::Read,
     }
@@ -176,6 +185,8 @@ fn answers_from_catalog(operation: Operation) -> bool {
             | Operation::GetBucketLocation
             | Operation::GetBucketVersioning
             | Operation::GetBucketAcl
+            | Operation::PutBucketAcl
+            | Operation::GetConfiguration(_)
     )
 }
 
@@ -258,8 +269,15 @@ fn act<'a>(
             ready(Ok(bucket_configuration::get_bucket_versioning())).boxed()
         }
         Operation::GetBucketAcl => ready(Ok(bucket_configuration::get_bucket_acl(bucket))).boxed(),
+        Operation::GetConfiguration(configuration) => {
+            bucket_configuration::get_configuration(call, bucket, configuration).boxed()
+        }
+        Operation::PutBucketAcl | Operation::PutObjectAcl => {
+            access_control::put_acl(call, bucket, document).boxed()
+        }
         Operation::ListObjects => list_objects::list_objects(call, bucket).boxed(),
         Operation::ListObjectsV2 => list_objects::list_objects_v2(call, bucket).boxed(),
+        Operation::ListObjectVersions => list_objects::list_object_versions(call, bucket).boxed(),
         Operation::DeleteObjects => delete_objects::delete_objects(call, bucket, document).boxed(),
         Operation::ListMultipartUploads => {
             list_multipart_uploads::list_multipart_uploads(call, bucket).boxed()
@@ -272,7 +290,7 @@ fn act<'a>(
         Operation::GetObjectAttributes => {
             get_object_attributes::get_object_attributes(call, bucket).boxed()
         }
-        Operation::GetObjectAcl => get_object_acl::get_object_acl(call, bucket).boxed(),
+        Operation::GetObjectAcl => access_control::get_object_acl(call, bucket).boxed(),
         Operation::CreateMultipartUpload => {
             create_multipart_upload::create_multipart_upload(call, bucket).boxed()
         }

@@ -179,6 +179,15 @@ impl VersionId {
         }
     }
 
+    /// The id as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Null => "null",
+            Self::Unknown(id) => id,
+        }
+    }
+
     /// `NoSuchVersion` for every id but `null`. A DELETE of an unknown version is a 204 without effect instead.
     pub fn require_exists(&self, key: &ObjectKey) -> Result<(), S3Error> {
         match self {

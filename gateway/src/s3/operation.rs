@@ -2,6 +2,7 @@
 //!
 //! One variant for each operation that Ringfort answers, and one for all that it knows and does not offer.
 
+use super::configuration::Configuration;
 use super::error::{ErrorCode, S3Error};
 
 macro_rules! operations {
@@ -10,6 +11,8 @@ macro_rules! operations {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Operation {
             $(#[doc = concat!("<https://docs.aws.amazon.com/AmazonS3/latest/API/API_", stringify!($name), ".html>")] $name,)+
+            /// A read of a setting that nothing can have.
+            GetConfiguration(&'static Configuration),
             /// A feature of S3 that Ringfort does not offer: 501, never the operation it would be without the name.
             Unsupported {
                 /// The sub-resource that asks for it, or the operation's name.
@@ -23,6 +26,7 @@ macro_rules! operations {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)+
+                    Self::GetConfiguration(configuration) => configuration.operation,
                     Self::Unsupported { name } => name,
                 }
             }
@@ -38,8 +42,10 @@ operations! {
     GetBucketLocation
     GetBucketVersioning
     GetBucketAcl
+    PutBucketAcl
     ListObjects
     ListObjectsV2
+    ListObjectVersions
     DeleteObjects
     ListMultipartUploads
     PutObject
@@ -49,6 +55,7 @@ operations! {
     DeleteObject
     GetObjectAttributes
     GetObjectAcl
+    PutObjectAcl
     CreateMultipartUpload
     UploadPart
     UploadPartCopy
@@ -65,6 +72,8 @@ impl Operation {
             self,
             Self::CreateBucket
                 | Self::DeleteBucket
+                | Self::PutBucketAcl
+                | Self::PutObjectAcl
                 | Self::DeleteObjects
                 | Self::PutObject
                 | Self::CopyObject
@@ -80,14 +89,20 @@ impl Operation {
     /// Whether the operation names one version of an object, so that it reads `versionId`.
     #[must_use]
     pub const fn takes_version(self) -> bool {
-        matches!(
-            self,
-            Self::GetObject
-                | Self::HeadObject
-                | Self::DeleteObject
-                | Self::GetObjectAttributes
-                | Self::GetObjectAcl
-        )
+        match self {
+            Self::GetConfiguration(configuration) => {
+                matches!(configuration.of, super::configuration::Owner::Object)
+            }
+            _ => matches!(
+                self,
+                Self::GetObject
+                    | Self::HeadObject
+                    | Self::DeleteObject
+                    | Self::GetObjectAttributes
+                    | Self::GetObjectAcl
+                    | Self::PutObjectAcl
+            ),
+        }
     }
 
     /// Whether the request's body is the object's or the part's bytes.
@@ -102,7 +117,9 @@ impl Operation {
         match self {
             Self::CompleteMultipartUpload => super::xml::COMPLETE_BYTES_MAX,
             Self::DeleteObjects => super::xml::DELETE_BYTES_MAX,
-            Self::CreateBucket => super::xml::OTHER_BYTES_MAX,
+            Self::CreateBucket | Self::PutBucketAcl | Self::PutObjectAcl => {
+                super::xml::OTHER_BYTES_MAX
+            }
             _ => 0,
         }
     }

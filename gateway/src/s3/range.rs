@@ -160,7 +160,7 @@ impl CopyRange {
     /// The range inside a source of `size`.
     ///
     /// # Errors
-    /// `InvalidArgument` if it reaches beyond the source.
+    /// `InvalidRange` if it reaches beyond the source; S3 has answered `InvalidArgument`, too.
     pub fn within(self, size: u64) -> Result<ByteRange, S3Error> {
         if self.last < size {
             return Ok(ByteRange {
@@ -168,11 +168,15 @@ impl CopyRange {
                 last: self.last,
             });
         }
-        Err(S3Error::invalid_argument(
+        Err(S3Error::with_message(
+            ErrorCode::InvalidRange,
             format!("Range specified is not valid for source object of size: {size}"),
-            COPY_RANGE_HEADER,
+        )
+        .with_extra(
+            "RangeRequested",
             format!("bytes={}-{}", self.first, self.last),
-        ))
+        )
+        .with_extra("ActualObjectSize", size.to_string()))
     }
 }
 
@@ -264,10 +268,7 @@ mod tests {
     fn row_125_a_copy_range_is_read_strictly() {
         let range = CopyRange::parse(b"bytes=0-9").unwrap();
         assert_eq!(range.within(10).unwrap().len(), 10);
-        assert_eq!(
-            range.within(9).unwrap_err().code,
-            ErrorCode::InvalidArgument
-        );
+        assert_eq!(range.within(9).unwrap_err().code, ErrorCode::InvalidRange);
         for bad in [
             "0-9",
             "bytes=0-",

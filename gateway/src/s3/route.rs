@@ -4,6 +4,7 @@
 //! (`DELETE /bucket?website` deletes no bucket); a request that means two things is refused. Leaves out whether the
 //! caller may do it and whether the names exist.
 
+use super::configuration::{Configuration, Owner};
 use super::copy_source::COPY_SOURCE;
 use super::error::{ErrorCode, S3Error};
 use super::names::{self, BucketName, VersionId};
@@ -28,7 +29,7 @@ pub struct Routed {
 }
 
 /// Sub-resources that Ringfort serves, at least for some methods.
-const SERVED: [&str; 8] = [
+const SERVED: [&str; 9] = [
     "acl",
     "attributes",
     "delete",
@@ -36,11 +37,12 @@ const SERVED: [&str; 8] = [
     "uploadId",
     "uploads",
     "versioning",
+    "versions",
     "partNumber",
 ];
 
-/// Sub-resources of S3 that Ringfort does not serve.
-const NOT_SERVED: [&str; 33] = [
+/// Sub-resources of S3 that Ringfort does not serve; some can be read as absent ([`Configuration`]).
+const NOT_SERVED: [&str; 32] = [
     "abac",
     "accelerate",
     "analytics",
@@ -72,7 +74,6 @@ const NOT_SERVED: [&str; 33] = [
     "session",
     "tagging",
     "torrent",
-    "versions",
     "website",
 ];
 
@@ -232,6 +233,14 @@ fn sub_resource(query: &Query) -> Result<Option<&'static str>, S3Error> {
     }
 }
 
+/// The read of a setting that nothing can have. HEAD is none of S3's for them.
+fn absent(method: &Method, of: Owner, name: &str) -> Option<Operation> {
+    if method != Method::GET {
+        return None;
+    }
+    Configuration::find(of, name).map(Operation::GetConfiguration)
+}
+
 fn not_served(name: &str) -> Option<Operation> {
     NOT_SERVED
         .iter()
@@ -276,18 +285,17 @@ fn bucket_operation(method: &Method, query: &Query) -> Result<Operation, S3Error
     let Some(name) = sub_resource(query)? else {
         return plain_bucket_operation(method, query);
     };
-    if let Some(operation) = not_served(name) {
+    if let Some(operation) = absent(method, Owner::Bucket, name).or_else(|| not_served(name)) {
         return Ok(operation);
     }
     match (name, method.as_str()) {
         ("acl", "GET") => Ok(Operation::GetBucketAcl),
-        ("acl", "PUT") => Ok(Operation::Unsupported {
-            name: "PutBucketAcl",
-        }),
+        ("acl", "PUT") => Ok(Operation::PutBucketAcl),
         ("versioning", "GET") => Ok(Operation::GetBucketVersioning),
         ("versioning", "PUT") => Ok(Operation::Unsupported {
             name: "PutBucketVersioning",
         }),
+        ("versions", "GET") => Ok(Operation::ListObjectVersions),
         ("location", "GET") => Ok(Operation::GetBucketLocation),
         ("uploads", "GET") => Ok(Operation::ListMultipartUploads),
         ("delete", "POST") => Ok(Operation::DeleteObjects),
@@ -321,7 +329,9 @@ fn plain_bucket_operation(method: &Method, query: &Query) -> Result<Operation, S
 fn object_operation(method: &Method, query: &Query, is_copy: bool) -> Result<Operation, S3Error> {
     require_known_method(method, "OBJECT")?;
     let name = sub_resource(query)?;
-    if let Some(operation) = name.and_then(not_served) {
+    if let Some(operation) =
+        name.and_then(|name| absent(method, Owner::Object, name).or_else(|| not_served(name)))
+    {
         return Ok(operation);
     }
     let has_part = query.has("partNumber");
@@ -332,9 +342,7 @@ fn object_operation(method: &Method, query: &Query, is_copy: bool) -> Result<Ope
         (None, "PUT") => Ok(Operation::PutObject),
         (None, "DELETE") => Ok(Operation::DeleteObject),
         (Some("acl"), "GET") => Ok(Operation::GetObjectAcl),
-        (Some("acl"), "PUT") => Ok(Operation::Unsupported {
-            name: "PutObjectAcl",
-        }),
+        (Some("acl"), "PUT") => Ok(Operation::PutObjectAcl),
         (Some("attributes"), "GET") => Ok(Operation::GetObjectAttributes),
         (Some("uploads"), "POST") => Ok(Operation::CreateMultipartUpload),
         (Some("uploadId"), "PUT") if has_part && is_copy => Ok(Operation::UploadPartCopy),
@@ -375,6 +383,7 @@ fn name_upper(name: &str) -> &'static str {
         "location" => "LOCATION",
         "uploads" | "uploadId" => "UPLOAD",
         "versioning" => "VERSIONING",
+        "versions" => "VERSIONS",
         _ => "OBJECT",
     }
 }

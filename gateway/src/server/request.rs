@@ -12,6 +12,8 @@ use crate::metrics::{self, InHand};
 use crate::ops;
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::headers::check_section_size;
+use crate::s3::query::Query;
+use crate::s3::query_headers::with_query_headers;
 use crate::s3::route::route;
 use crate::s3::sigv4;
 use crate::s3::unsupported::refuse_unsupported_headers;
@@ -160,17 +162,24 @@ async fn handle_caught(
 
 async fn handle(
     gateway: &Arc<Gateway>,
-    parts: Parts,
+    mut parts: Parts,
     incoming: Incoming,
     audit: &mut Audit,
 ) -> Result<Answer, S3Error> {
     check_section_size(&parts.headers)?;
+    // The signature covers both where they stand; everything after it sees one set of headers.
+    let with_query = with_query_headers(
+        &parts.headers,
+        &Query::parse(parts.uri.query().unwrap_or(""))?,
+    )?;
+    let effective = with_query.as_ref().unwrap_or(&parts.headers);
+    check_section_size(effective)?;
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let routed = route(
         &parts.method,
         parts.uri.path(),
         parts.uri.query(),
-        &parts.headers,
+        effective,
         host,
         &gateway.config().base_domains,
     )?;
@@ -194,6 +203,9 @@ async fn handle(
     let verified = gateway.verifier.verify(&auth, &parts, &key.secret, now)?;
     audit.access_key_id = Some(key.id.clone());
     routed.operation.require_supported()?;
+    if let Some(headers) = with_query {
+        parts.headers = headers;
+    }
     refuse_unsupported_headers(routed.operation, &parts.headers)?;
     let call = ops::Call {
         gateway: Arc::clone(gateway),

@@ -19,13 +19,13 @@ pub struct Owner {
 }
 
 /// A document being written.
-pub(super) struct Document {
+pub(in crate::s3) struct Document {
     xml: String,
     root: &'static str,
 }
 
 impl Document {
-    pub(super) fn new(root: &'static str) -> Self {
+    pub(in crate::s3) fn new(root: &'static str) -> Self {
         let mut xml = String::with_capacity(512);
         xml.push_str(DECLARATION);
         xml.push('<');
@@ -36,7 +36,7 @@ impl Document {
         Self { xml, root }
     }
 
-    pub(super) fn finish(mut self) -> String {
+    pub(in crate::s3) fn finish(mut self) -> String {
         let root = self.root;
         self.close(root);
         self.xml
@@ -52,6 +52,11 @@ impl Document {
         self.xml.push_str("</");
         self.xml.push_str(name);
         self.xml.push('>');
+    }
+
+    /// Markup of our own, as it stands.
+    pub(in crate::s3) fn literal(&mut self, xml: &'static str) {
+        self.xml.push_str(xml);
     }
 
     /// An element holding text.
@@ -144,7 +149,7 @@ pub fn encode_url(name: &str) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "test code")]
-pub(super) mod tests {
+pub(in crate::s3) mod tests {
     use super::*;
     use quick_xml::Reader;
     use quick_xml::events::Event;

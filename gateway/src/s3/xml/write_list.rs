@@ -1,4 +1,4 @@
-//! The answers of ListObjects and ListObjectsV2
+//! The answers of ListObjects, ListObjectsV2 and ListObjectVersions
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>).
 //!
 //! A key may hold characters that XML 1.0 cannot say. Without `encoding-type=url` they are written as U+FFFD; with it
@@ -88,7 +88,44 @@ pub fn list_objects_v2(page: &ListPage, v2: &ListV2) -> String {
     rest_of_page(document, page)
 }
 
-fn rest_of_page(mut document: Document, page: &ListPage) -> String {
+/// Where a page of versions begins and ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionMarkers {
+    /// Echo.
+    pub key_marker: String,
+    /// Echo.
+    pub version_id_marker: String,
+    /// The last key or prefix of a page that is not the last.
+    pub next_key_marker: Option<String>,
+    /// Whether that is a key: its version is `null`. A prefix has none.
+    pub next_is_version: bool,
+}
+
+/// `ListVersionsResult` of a bucket that never had versions: every object is its own latest version, `null`
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>).
+#[must_use]
+pub fn list_object_versions(page: &ListPage, markers: &VersionMarkers) -> String {
+    let mut document = Document::new("ListVersionsResult");
+    document.text("Name", &page.bucket);
+    document.name("Prefix", &page.prefix, page.encodes_url);
+    document.name("KeyMarker", &markers.key_marker, page.encodes_url);
+    document.text("VersionIdMarker", &markers.version_id_marker);
+    if let Some(next) = &markers.next_key_marker {
+        document.name("NextKeyMarker", next, page.encodes_url);
+        if markers.next_is_version {
+            document.text("NextVersionIdMarker", NULL_VERSION);
+        }
+    }
+    entries(document, page, "Version")
+}
+
+const NULL_VERSION: &str = "null";
+
+fn rest_of_page(document: Document, page: &ListPage) -> String {
+    entries(document, page, "Contents")
+}
+
+fn entries(mut document: Document, page: &ListPage, element: &'static str) -> String {
     document.value("MaxKeys", page.max_keys);
     if let Some(delimiter) = &page.delimiter {
         document.name("Delimiter", delimiter, page.encodes_url);
@@ -98,8 +135,12 @@ fn rest_of_page(mut document: Document, page: &ListPage) -> String {
     }
     document.value("IsTruncated", page.is_truncated);
     for object in &page.objects {
-        document.open("Contents");
+        document.open(element);
         document.name("Key", &object.key, page.encodes_url);
+        if element == "Version" {
+            document.text("VersionId", NULL_VERSION);
+            document.value("IsLatest", true);
+        }
         document.time("LastModified", object.last_modified_ms);
         document.etag(&object.etag);
         for algorithm in &object.checksum_algorithms {
@@ -111,7 +152,7 @@ fn rest_of_page(mut document: Document, page: &ListPage) -> String {
             document.owner("Owner", owner);
         }
         document.text("StorageClass", "STANDARD");
-        document.close("Contents");
+        document.close(element);
     }
     for prefix in &page.common_prefixes {
         document.open("CommonPrefixes");
@@ -181,6 +222,48 @@ mod tests {
                 "Contents/StorageClass=STANDARD",
                 "CommonPrefixes/Prefix=a%20b/",
             ]
+        );
+    }
+
+    #[test]
+    fn every_object_is_its_own_latest_version() {
+        let markers = VersionMarkers {
+            key_marker: "a b".into(),
+            version_id_marker: "null".into(),
+            next_key_marker: Some("a b/".into()),
+            next_is_version: false,
+        };
+        let seen = leaves(&list_object_versions(&page(true), &markers));
+        assert_eq!(
+            seen[..9],
+            [
+                "Name=bkt",
+                "Prefix=a%20b",
+                "KeyMarker=a%20b",
+                "VersionIdMarker=null",
+                "NextKeyMarker=a%20b/",
+                "MaxKeys=2",
+                "Delimiter=/",
+                "EncodingType=url",
+                "IsTruncated=true",
+            ]
+        );
+        assert_eq!(
+            seen[9..12],
+            [
+                "Version/Key=a%20b%3C%01%3E",
+                "Version/VersionId=null",
+                "Version/IsLatest=true"
+            ]
+        );
+        assert!(seen.contains(&"CommonPrefixes/Prefix=a%20b/".to_owned()));
+        let markers = VersionMarkers {
+            next_is_version: true,
+            ..markers
+        };
+        assert!(
+            leaves(&list_object_versions(&page(true), &markers))
+                .contains(&"NextVersionIdMarker=null".to_owned())
         );
     }
 
