@@ -120,3 +120,166 @@ def test_s3api_round(aws, bucket, tmp_path):
     assert sorted(d["Key"] for d in deleted["Deleted"]) == ["k", "m"]
     done = aws.try_run("s3api", "get-object", "--bucket", bucket, "--key", "k", str(tmp_path / "h"))
     assert done.returncode != 0 and b"NoSuchKey" in done.stderr
+
+
+def s3api(aws, bucket):
+    return lambda *args: json.loads(aws.run("s3api", *args, "--bucket", bucket) or "{}")
+
+
+def refused(aws, *args):
+    done = aws.try_run(*args)
+    assert done.returncode != 0, f"aws {' '.join(args)} was accepted"
+    return done.stderr.decode("utf-8", "replace")
+
+
+def test_ls_in_its_forms(aws, bucket):
+    for key in ("a/1", "a/2", "b", "ü/x"):
+        aws.run("s3", "cp", "-", f"s3://{bucket}/{key}", input_bytes=key.encode() * 1000)
+    lines = lambda *args: [line.split()[-1] for line in aws.run("s3", "ls", *args).splitlines() if line.strip()]  # noqa: E731
+    assert lines(f"s3://{bucket}") == ["a/", "ü/", "b"]
+    assert lines(f"s3://{bucket}/a/") == ["1", "2"]
+    assert lines(f"s3://{bucket}/a") == ["a/"]
+    assert lines(f"s3://{bucket}", "--recursive", "--page-size", "1") == ["a/1", "a/2", "b", "ü/x"]
+    summary = aws.run("s3", "ls", f"s3://{bucket}", "--recursive", "--summarize", "--human-readable")
+    assert "Total Objects: 4" in summary and "KiB" in summary
+    assert "NoSuchBucket" in refused(aws, "s3", "ls", f"s3://{fresh_name()}")
+
+
+def test_cp_recursive_with_filters(aws, bucket, tmp_path):
+    up, down = tmp_path / "up", tmp_path / "down"
+    make_tree(up, 30)
+    aws.run("s3", "cp", str(up), f"s3://{bucket}/t", "--recursive", "--exclude", "*", "--include", "*.txt", "--include", "*.bin")
+    aws.run("s3", "cp", f"s3://{bucket}/t", str(down), "--recursive", "--exclude", "*.bin")
+    want = {name: digest for name, digest in tree_digest(up).items() if name.endswith(".txt")}
+    assert want and tree_digest(down) == want
+    aws.run("s3", "rm", f"s3://{bucket}/t", "--recursive", "--exclude", "*.txt")
+    assert all(line.endswith(".txt") for line in aws.run("s3", "ls", f"s3://{bucket}/t", "--recursive").splitlines())
+    aws.run("s3", "mv", f"s3://{bucket}/t", f"s3://{bucket}/moved", "--recursive")
+    assert len(aws.run("s3", "ls", f"s3://{bucket}/moved/", "--recursive").splitlines()) == len(want)
+    assert aws.try_run("s3", "ls", f"s3://{bucket}/t/").returncode != 0
+
+
+def test_cp_sets_headers_and_a_copy_keeps_or_replaces_them(aws, bucket, tmp_path):
+    (tmp_path / "page.html").write_bytes(b"<p>")
+    aws.run(
+        "s3", "cp", str(tmp_path / "page.html"), f"s3://{bucket}/page", "--metadata", "colour=blue,n=1",
+        "--cache-control", "max-age=5", "--content-language", "de", "--content-disposition", "inline",
+        "--expires", "2030-01-01T00:00:00Z", "--acl", "bucket-owner-full-control", "--storage-class", "STANDARD",
+    )  # fmt: skip
+    api = s3api(aws, bucket)
+    head = api("head-object", "--key", "page")
+    assert (head["Metadata"], head["CacheControl"]) == ({"colour": "blue", "n": "1"}, "max-age=5")
+    assert (head["ContentLanguage"], head["ContentDisposition"], head["ContentType"]) == ("de", "inline", "text/html")
+    aws.run("s3", "cp", f"s3://{bucket}/page", f"s3://{bucket}/kept")
+    aws.run("s3", "cp", f"s3://{bucket}/page", f"s3://{bucket}/new", "--metadata-directive", "REPLACE", "--metadata", "z=2")
+    assert api("head-object", "--key", "kept")["Metadata"] == head["Metadata"]
+    assert api("head-object", "--key", "new")["Metadata"] == {"z": "2"}
+
+
+def test_what_is_not_offered_is_refused_and_nothing_is_stored(aws, bucket, tmp_path):
+    (tmp_path / "f").write_bytes(b"x")
+    for options in (["--sse", "AES256"], ["--acl", "public-read"], ["--sse", "aws:kms"]):
+        assert "NotImplemented" in refused(aws, "s3", "cp", str(tmp_path / "f"), f"s3://{bucket}/f", *options)
+    assert "InvalidStorageClass" in refused(aws, "s3", "cp", str(tmp_path / "f"), f"s3://{bucket}/f", "--storage-class", "GLACIER")
+    enable = ["--versioning-configuration", "Status=Enabled"]
+    assert "NotImplemented" in refused(aws, "s3api", "put-bucket-versioning", "--bucket", bucket, *enable)
+    assert "NotImplemented" in refused(aws, "s3", "website", f"s3://{bucket}", "--index-document", "i.html")
+    assert "Contents" not in s3api(aws, bucket)("list-objects-v2")
+
+
+def test_sync_with_its_comparisons(aws, bucket, tmp_path):
+    up = tmp_path / "up"
+    make_tree(up, 12)
+    target = f"s3://{bucket}/t"
+    aws.run("s3", "sync", str(up), target, "--exclude", "*.dat")
+    assert not any(line.endswith(".dat") for line in aws.run("s3", "ls", target, "--recursive").splitlines())
+    aws.run("s3", "sync", str(up), target)
+    changed = sorted(up.rglob("*.txt"))[0]
+    changed.write_bytes(changed.read_bytes() + b"more")
+    assert "(dryrun)" in aws.run("s3", "sync", str(up), target, "--dryrun")
+    assert aws.run("s3", "sync", str(up), target, "--size-only").count("upload:") == 1
+    other = f"s3://{bucket}/other"
+    assert aws.run("s3", "sync", target, other).count("copy:") == 12
+    assert aws.run("s3", "sync", target, other, "--size-only").strip() == ""
+
+
+def test_reads_of_settings_and_versions(aws, bucket, tmp_path):
+    api = s3api(aws, bucket)
+    (tmp_path / "f").write_bytes(b"abc")
+    api("put-object", "--key", "k", "--body", str(tmp_path / "f"))
+    assert api("get-bucket-versioning") == {}
+    assert api("get-bucket-logging") == {} and api("get-bucket-accelerate-configuration") == {}
+    assert api("get-bucket-request-payment") == {"Payer": "BucketOwner"}
+    assert api("get-bucket-acl")["Grants"][0]["Permission"] == "FULL_CONTROL"
+    assert api("get-object-acl", "--key", "k")["Grants"][0]["Permission"] == "FULL_CONTROL"
+    assert api("get-object-tagging", "--key", "k") == {"TagSet": []}
+    for call, code in (("get-bucket-tagging", "NoSuchTagSet"), ("get-bucket-policy", "NoSuchBucketPolicy"),
+                       ("get-bucket-cors", "NoSuchCORSConfiguration"), ("get-bucket-lifecycle-configuration", "NoSuchLifecycleConfiguration"),
+                       ("get-public-access-block", "NoSuchPublicAccessBlockConfiguration"),
+                       ("get-bucket-encryption", "ServerSideEncryptionConfigurationNotFoundError")):  # fmt: skip
+        assert code in refused(aws, "s3api", call, "--bucket", bucket)
+    [version] = api("list-object-versions")["Versions"]
+    assert (version["Key"], version["VersionId"], version["IsLatest"]) == ("k", "null", True)
+    assert api("delete-object", "--key", "k", "--version-id", "null")["VersionId"] == "null"
+    assert "Versions" not in api("list-object-versions")
+
+
+def test_s3api_ranges_conditions_parts_and_waiters(aws, bucket, tmp_path):
+    api = s3api(aws, bucket)
+    (tmp_path / "f").write_bytes(made_bytes("api", 6 << 20))
+    out = str(tmp_path / "out")
+    etag = api("put-object", "--key", "k", "--body", str(tmp_path / "f"))["ETag"]
+    aws.run("s3api", "wait", "bucket-exists", "--bucket", bucket)
+    aws.run("s3api", "wait", "object-exists", "--bucket", bucket, "--key", "k")
+    got = api("get-object", "--key", "k", "--range", "bytes=5-9", out)
+    assert got["ContentRange"] == f"bytes 5-9/{6 << 20}"
+    assert (tmp_path / "out").read_bytes() == made_bytes("api", 6 << 20)[5:10]
+    key = ["--bucket", bucket, "--key", "k"]
+    assert "304" in refused(aws, "s3api", "get-object", *key, "--if-none-match", etag, out)
+    assert "PreconditionFailed" in refused(aws, "s3api", "get-object", *key, "--if-match", '"0"', out)
+    again = ["put-object", *key, "--body", str(tmp_path / "f")]
+    assert "PreconditionFailed" in refused(aws, "s3api", *again, "--if-none-match", "*")
+    upload = api("create-multipart-upload", "--key", "m", "--content-type", "x/y")["UploadId"]
+    mine = ("--key", "m", "--upload-id", upload)
+    copy = ("--copy-source", f"{bucket}/k", "--copy-source-range")
+    one = api("upload-part-copy", *mine, *copy, f"bytes=0-{(5 << 20) - 1}", "--part-number", "1")["CopyPartResult"]
+    two = api("upload-part-copy", *mine, *copy, f"bytes={5 << 20}-{(6 << 20) - 1}", "--part-number", "2")["CopyPartResult"]
+    far = ["s3api", "upload-part-copy", "--bucket", bucket, *mine, *copy, "bytes=0-99999999", "--part-number", "3"]
+    assert "InvalidRange" in refused(aws, *far)
+    parts = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in enumerate((one, two), 1)]
+    api("complete-multipart-upload", *mine, "--multipart-upload", json.dumps({"Parts": parts}))
+    head = api("head-object", "--key", "m", "--part-number", "2")
+    assert (head["ContentLength"], head["PartsCount"], head["ContentType"]) == (1 << 20, 2, "x/y")
+    api("get-object", "--key", "m", out)
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "f").read_bytes()
+    copied = api("copy-object", "--key", "c", "--copy-source", f"{bucket}/m")["CopyObjectResult"]
+    assert api("head-object", "--key", "c")["ETag"] == copied["ETag"]
+    gone = api("create-multipart-upload", "--key", "gone")["UploadId"]
+    api("abort-multipart-upload", "--key", "gone", "--upload-id", gone)
+    assert "NoSuchUpload" in refused(aws, "s3api", "list-parts", "--bucket", bucket, "--key", "gone", "--upload-id", gone)
+    api("delete-object", "--key", "k")
+    aws.run("s3api", "wait", "object-not-exists", *key)
+
+
+def test_listings_in_pages(aws, bucket):
+    for i in range(7):
+        aws.run("s3", "cp", "-", f"s3://{bucket}/p/{i}", input_bytes=b"x")
+    api = s3api(aws, bucket)
+    for call, shown in (("list-objects-v2", "Contents"), ("list-objects", "Contents"), ("list-object-versions", "Versions")):
+        page = api(call, "--max-items", "3", "--page-size", "2")
+        assert [o["Key"] for o in page[shown]] == ["p/0", "p/1", "p/2"]
+        rest = api(call, "--starting-token", page["NextToken"])
+        assert [o["Key"] for o in rest[shown]] == [f"p/{i}" for i in range(3, 7)]
+        assert len(api(call, "--page-size", "2")[shown]) == 7
+    assert api("list-objects-v2", "--prefix", "p/", "--start-after", "p/4", "--delimiter", "/")["Contents"][0]["Key"] == "p/5"
+
+
+def test_errors_name_their_reason(aws, bucket, tmp_path):
+    assert "404" in refused(aws, "s3", "cp", f"s3://{bucket}/none", str(tmp_path / "x"))
+    assert "NoSuchBucket" in refused(aws, "s3", "cp", "/dev/null", f"s3://{fresh_name()}/k")
+    assert "BucketNotEmpty" in (aws.run("s3", "cp", "-", f"s3://{bucket}/k", input_bytes=b"x") or "") + refused(
+        aws, "s3", "rb", f"s3://{bucket}"
+    )
+    assert "404" in refused(aws, "s3api", "head-bucket", "--bucket", fresh_name())
+    wrong = AwsCli(aws.endpoint, type("Keys", (), {"access_key": aws.env["AWS_ACCESS_KEY_ID"], "secret_key": "x" * 40}))
+    assert "SignatureDoesNotMatch" in refused(wrong, "s3", "ls", f"s3://{bucket}")

@@ -5,6 +5,8 @@ import datetime
 import pytest
 from botocore.exceptions import ClientError
 from harness.clients import error_of
+from harness.raw import RawConnection, request_bytes
+from harness.sigv4 import Signer, sha256_hex
 
 PAST = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc)
 FUTURE = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
@@ -172,3 +174,29 @@ def test_if_none_match_with_an_etag_on_put_is_not_offered(s3, bucket, etag):
     status, _ = error_of(s3.put_object, Bucket=bucket, Key="k", Body=b"x", IfNoneMatch=WRONG)
     assert status in (501, 400)
     assert body_of(s3, bucket) == b"old"
+
+
+def test_a_false_condition_is_told_before_the_body_is_asked_for(cluster, s3, bucket, etag):
+    """A client that waits for 100 Continue gets its 412 at once; an SDK's later try waits for the register's word."""
+    host, path = cluster.endpoints[0].split("//")[1], f"/{bucket}/k"
+    body = b"x" * 100_000
+
+    def send(*extra):
+        signer = Signer(cluster.keys.access_key, cluster.keys.secret_key)
+        headers = [("Host", host), ("x-amz-date", signer.date), ("x-amz-content-sha256", sha256_hex(body)), *extra]
+        auth = signer.header_auth("PUT", path, [], headers, sha256_hex(body))
+        headers += [("Authorization", auth), ("Content-Length", len(body)), ("Expect", "100-continue")]
+        connection = RawConnection(host)
+        connection.send(request_bytes("PUT", path, headers))
+        return connection
+
+    for condition in (("If-None-Match", "*"), ("If-Match", WRONG)):
+        answer = send(condition).read_response("PUT")
+        assert (answer.status, answer.code, answer.keeps_open) == (412, "PreconditionFailed", False)
+    # It holds, or the client may find its own earlier success: the body is asked for.
+    sdk = [("amz-sdk-invocation-id", "i"), ("amz-sdk-request", "attempt=2; max=3")]
+    for extra in ([("If-Match", etag)], [("If-None-Match", "*"), *sdk]):
+        connection = send(*extra)
+        assert connection._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
+        connection.send(body)
+        assert connection.read_response("PUT").status == (200 if len(extra) == 1 else 412)

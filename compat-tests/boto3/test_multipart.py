@@ -44,6 +44,8 @@ def test_parts_make_one_object(s3, bucket, cluster):
         assert part["PartsCount"] == 3 and part["Body"].read() == body
         assert s3.head_object(Bucket=bucket, Key="m", PartNumber=number)["ContentLength"] == len(body)
     assert error_of(s3.get_object, Bucket=bucket, Key="m", PartNumber=4)[0] == 416
+    listed = s3.get_object_attributes(Bucket=bucket, Key="m", ObjectAttributes=["ObjectParts"])["ObjectParts"]
+    assert [p["PartNumber"] for p in listed["Parts"]] == [1, 2, 3] and listed["TotalPartsCount"] == 3
     across = f"bytes={MIN_PART - 3}-{MIN_PART + 3}"
     whole = b"".join(BODIES)
     assert s3.get_object(Bucket=bucket, Key="m", Range=across)["Body"].read() == whole[MIN_PART - 3 : MIN_PART + 4]

@@ -11,6 +11,7 @@ from harness.clients import LoopbackNames, error_of, s3_client
 from harness.cluster import BASE_DOMAIN
 from harness.made import made_bytes
 from harness.names import fresh_name
+from harness.sigv4 import Signer, wire_query
 
 
 def fetch(method, url, body=None, headers=None):
@@ -62,6 +63,63 @@ def test_presigned_upload_part(s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="m")["Body"].read() == b"part"
 
 
+def hoisted(cluster, method, bucket, key, query):
+    """A URL as SDKs presign it that put x-amz-* headers into the query, so that nobody has to send them."""
+    host = cluster.endpoints[0].split("//")[1]
+    signer = Signer(cluster.keys.access_key, cluster.keys.secret_key)
+    path = f"/{bucket}/{key}"
+    return f"http://{host}{path}?{wire_query(signer.presign(method, path, query, host))}"
+
+
+def test_headers_in_a_presigned_query_are_headers(cluster, s3, bucket):
+    def put(query, headers=None, body=b"x"):
+        status, data, _ = fetch("PUT", hoisted(cluster, "PUT", bucket, "k", query), body, headers)
+        return status, data.partition(b"<Code>")[2].partition(b"</Code>")[0].decode()
+
+    assert put([("x-amz-meta-a", "1"), ("X-Amz-Meta-B", "2"), ("x-amz-acl", "private"),
+                ("x-amz-storage-class", "STANDARD"), ("x-id", "PutObject")])[0] == 200  # fmt: skip
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"a": "1", "b": "2"}
+    for name, value, owed in (
+        ("x-amz-acl", "public-read", (501, "NotImplemented")),
+        ("x-amz-acl", "nonsense", (400, "InvalidArgument")),
+        ("x-amz-tagging", "a=b", (501, "NotImplemented")),
+        ("x-amz-server-side-encryption", "AES256", (501, "NotImplemented")),
+        ("x-amz-object-lock-mode", "COMPLIANCE", (501, "NotImplemented")),
+        ("x-amz-storage-class", "GLACIER", (400, "InvalidStorageClass")),
+        ("x-amz-expected-bucket-owner", "999999999999", (403, "AccessDenied")),
+        ("x-amz-checksum-crc32", "y/Q5Jg==", (400, "BadDigest")),
+        ("x-amz-meta-a", "b\r\nx-evil: 1", (400, "InvalidArgument")),
+    ):
+        assert put([(name, value)], body=b"never") == owed, name
+    # A header of the same name that nobody signed is none that the URL's maker wanted.
+    assert put([("x-amz-meta-a", "1")], {"x-amz-meta-a": "2"})[0] in (400, 403)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
+def test_presigned_uploads_of_the_javascript_sdk(cluster, s3, bucket):
+    """It adds the CRC32 of no bytes, computed before there is a body; S3 ignores that one."""
+    query = [("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-sdk-checksum-algorithm", "CRC32"), ("x-id", "PutObject")]
+    for body in (b"hello world", b""):
+        assert fetch("PUT", hoisted(cluster, "PUT", bucket, "k", query), body)[0] == 200
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == body
+    # One of some bytes was put there on purpose, and holds.
+    query[0] = ("x-amz-checksum-crc32", "DUoRhQ==")
+    assert fetch("PUT", hoisted(cluster, "PUT", bucket, "k", query), b"hello world")[0] == 200
+    assert s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")["ChecksumCRC32"] == "DUoRhQ=="
+    assert fetch("PUT", hoisted(cluster, "PUT", bucket, "k", query), b"hello w0rld")[0] == 400
+    url = hoisted(cluster, "GET", bucket, "k", [("x-amz-checksum-mode", "ENABLED")])
+    assert fetch("GET", url)[2]["x-amz-checksum-crc32"] == "DUoRhQ=="
+
+
+def test_a_presigned_copy_with_its_source_in_the_query(cluster, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="source", Body=b"copied")
+    url = hoisted(cluster, "PUT", bucket, "k", [("x-amz-copy-source", f"{bucket}/source")])
+    assert fetch("PUT", url)[0] == 200
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"copied"
+    url = hoisted(cluster, "GET", bucket, "k", [("x-amz-copy-source", f"{bucket}/source")])
+    assert fetch("GET", url)[0] == 400
+
+
 def test_an_expired_url_is_refused(s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=1)
@@ -87,8 +145,15 @@ def test_virtual_host_style(cluster, is_external):
         assert url.startswith(f"http://{name}.{BASE_DOMAIN}:")
         assert fetch("GET", url)[:2] == (200, b"k")
         path_style = s3_client(f"http://{BASE_DOMAIN}:{port}", cluster.keys)
+        upload = s3.create_multipart_upload(Bucket=name, Key="m +")["UploadId"]
+        part = s3.upload_part(Bucket=name, Key="m +", UploadId=upload, PartNumber=1, Body=b"part")
+        done = s3.complete_multipart_upload(
+            Bucket=name, Key="m +", UploadId=upload,
+            MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+        )  # fmt: skip
+        assert done["Location"] == f"http://{name}.{BASE_DOMAIN}:{port}/m%20%2B"
         assert path_style.get_object(Bucket=name, Key="ü +")["Body"].read() == "ü +".encode()
-        for key in ("k", "a//b", name + "/inner", "ü +"):
+        for key in ("k", "a//b", name + "/inner", "ü +", "m +"):
             s3.delete_object(Bucket=name, Key=key)
         s3.delete_bucket(Bucket=name)
 

@@ -5,7 +5,9 @@
 
 import hashlib
 import io
+import os
 import random
+import time
 
 BLOCK_BYTES = 1 << 20
 
@@ -80,9 +82,14 @@ def digest_of(stream, piece_bytes=1 << 20):
     return digest.hexdigest()
 
 
-def make_tree(folder, files, seed=1):
-    """A tree as people have them: many small files, some middling, a few large; deep, odd and unicode names."""
+def make_tree(folder, files, seed=1, age_seconds=3600):
+    """A tree as people have them: many small files, some middling, a few large; deep, odd and unicode names.
+
+    The files are an hour old: listings carry whole seconds, so a `sync` that follows within the second in which a file
+    was made and stored takes the file for the newer one, and sends it again.
+    """
     rng = random.Random(seed)
+    made_at = time.time() - age_seconds
     made = {}
     for i in range(files):
         depth = rng.choice((1, 1, 2, 2, 3, 5))
@@ -96,6 +103,7 @@ def make_tree(folder, files, seed=1):
         path = folder.joinpath(*parts, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(rng.randbytes(size))
+        os.utime(path, (made_at, made_at))
         made[str(path.relative_to(folder))] = size
     return made
 

@@ -26,6 +26,7 @@ pub(super) async fn put_object(
     )?;
     check_size(reader.length())?;
     let storing = Storing::begin(call, &bucket)?;
+    storing.refuse_early().await?;
     let mut writer = call
         .coordinator()
         .body_writer(storing.chunk_owner(), call.coordinator().inline_max());

@@ -10,6 +10,7 @@ use crate::s3::condition::{WriteCondition, WriteVerdict, evaluate_write};
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::etag::ETag;
 use bytes::Bytes;
+use http::HeaderMap;
 use ringfort_wire::id::{ObjectKey, RowKey};
 use ringfort_wire::manifest::{
     BodyList, BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, ObjectHead, StoredChecksum,
@@ -76,6 +77,34 @@ impl<'a> Storing<'a> {
             operation: call.coordinator().operation(None),
             condition: WriteCondition::parse(call.headers())?,
         })
+    }
+
+    /// Spares a client that waits for `100 Continue` its body, where a linearizable read shows the condition false
+    /// already. It decides nothing for the others: where it has no answer, the register's round has.
+    pub(super) async fn refuse_early(&self) -> Result<(), Failure> {
+        let headers = self.call.headers();
+        if self.condition == WriteCondition::None || !may_refuse_early(headers) {
+            return Ok(());
+        }
+        let row = RowKey::object(self.bucket.reference.id, self.key.clone());
+        let coordinator = self.call.coordinator();
+        let Ok(read) = coordinator
+            .read::<KeyState>(self.bucket.reference, &row, false)
+            .await
+        else {
+            return Ok(());
+        };
+        let Some(head) = read.state.as_ref().and_then(|state| state.head.as_ref()) else {
+            return Ok(());
+        };
+        if !is_by_another(headers, head.modified_ms, self.call.now_ms()) {
+            return Ok(());
+        }
+        Ok(check_condition(
+            &self.condition,
+            read.state.as_ref(),
+            &self.key,
+        )?)
     }
 
     /// Who owns the chunks of the body.
@@ -227,6 +256,28 @@ impl<'a> Storing<'a> {
     }
 }
 
+/// The signed bytes of a request are good for 15 minutes before and after their time. What is older than twice that
+/// was not written by an earlier sending of them.
+const SENT_AGAIN_MAX_MS: u64 = 31 * 60 * 1000;
+const INVOCATION_ID: &str = "amz-sdk-invocation-id";
+
+/// Whether the client holds its body back, and this is no later try of a call, which may find its own success.
+fn may_refuse_early(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let waits = text("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+    let is_first = text("amz-sdk-request").is_some_and(|fields| {
+        fields
+            .split(';')
+            .any(|field| field.trim().eq_ignore_ascii_case("attempt=1"))
+    });
+    waits && (is_first || !headers.contains_key(INVOCATION_ID))
+}
+
+/// Whether the object cannot be what this very call has written already: a proxy may have sent a first try twice.
+fn is_by_another(headers: &HeaderMap, modified_ms: u64, now_ms: u64) -> bool {
+    !headers.contains_key(INVOCATION_ID) || now_ms.saturating_sub(modified_ms) > SENT_AGAIN_MAX_MS
+}
+
 enum Stored {
     Yes(Told),
     /// By another write of the same invocation.
@@ -296,5 +347,37 @@ mod tests {
         assert_eq!(Told::decode(&told.encode()).unwrap(), told);
         assert!(Told::decode(&[]).is_err());
         assert!(Told::decode(&[2, 0]).is_err());
+    }
+
+    #[test]
+    fn only_a_first_try_that_waits_is_refused_early_and_never_for_its_own_success() {
+        let map = |lines: &[(&'static str, &str)]| -> HeaderMap {
+            lines
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+                .collect()
+        };
+        let waits = ("expect", "100-Continue");
+        let id = (INVOCATION_ID, "i");
+        assert!(may_refuse_early(&map(&[waits])));
+        assert!(!may_refuse_early(&map(&[])));
+        assert!(!may_refuse_early(&map(&[waits, id])));
+        assert!(may_refuse_early(&map(&[
+            waits,
+            id,
+            ("amz-sdk-request", "attempt=1; max=3")
+        ])));
+        for later in ["attempt=2; max=3", "max=3", "ttl=1; attempt=10"] {
+            assert!(!may_refuse_early(&map(&[
+                waits,
+                id,
+                ("amz-sdk-request", later)
+            ])));
+        }
+        let half_an_hour_ms = 30 * 60 * 1000;
+        assert!(is_by_another(&map(&[]), 5, 5));
+        assert!(!is_by_another(&map(&[id]), 0, half_an_hour_ms));
+        assert!(!is_by_another(&map(&[id]), 9, 0));
+        assert!(is_by_another(&map(&[id]), 0, half_an_hour_ms + 60_001));
     }
 }
