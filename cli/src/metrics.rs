@@ -46,6 +46,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         .map_err(no)?
         .install_recorder()
         .map_err(no)?;
+    ringfort_wire::metrics::describe();
     describe_gauge!(
         DISK_FREE_BYTES,
         Unit::Bytes,

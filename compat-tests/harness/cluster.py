@@ -149,6 +149,39 @@ class Cluster:
             restart_argv=argv,
         )
 
+    def metrics(self, process):
+        """Every sample of the process's /metrics: {'name{labels}': value}."""
+        admin = [*self.node_admin, *self.gateway_admin][self.processes.index(process)]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://{admin}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {k: float(v) for k, _, v in (x.rpartition(" ") for x in lines if x and x[0] != "#")}
+
+    def metric(self, process, name):
+        """The sum of one metric over its labels."""
+        return sum(v for k, v in self.metrics(process).items() if k.partition("{")[0] == name)
+
+    def wait_converged(self, timeout_seconds=120):
+        """Until no hint waits, no disk owes a chunk, and all nodes have as many registers and chunks.
+
+        True only where every node keeps a replica of everything: as many nodes as replicas.
+        """
+        assert self.node_count == self.replicas
+        names = ("ringfort_disk_rows", "ringfort_disk_chunks", "ringfort_disk_missing_chunks")
+
+        def probe():
+            waiting = [self.metric(g, "ringfort_hints_waiting") for g in self.gateways]
+            disks = [tuple(self.metric(n, name) for name in names) for n in self.nodes]
+            probe.last = {"hints": waiting, "rows_chunks_missing": disks}
+            return not any(waiting) and len(set(disks)) == 1 and disks[0][2] == 0
+
+        probe.last = None
+        try:
+            wait_until(probe, "all replicas the same", timeout_seconds, 0.25)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {probe.last}") from e
+        return probe.last
+
     def run(self, *args, timeout_seconds=60):
         """Runs one `ringfort` command that answers in JSON, and returns that."""
         argv = [self.binary, *[str(a) for a in args]]

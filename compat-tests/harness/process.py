@@ -51,6 +51,13 @@ class ManagedProcess:
             self.popen.send_signal(signal.SIGKILL)
         self.popen.wait(timeout=30)
 
+    def send(self, number):
+        self.popen.send_signal(number)
+
+    def wait(self, timeout_seconds):
+        """The exit code, once the process has ended by itself."""
+        return self.popen.wait(timeout=timeout_seconds)
+
     def terminate(self, timeout_seconds=20):
         """SIGTERM, then SIGKILL. Returns the exit code; -9 says that it did not end by itself."""
         if self.popen is None:

@@ -121,6 +121,8 @@ impl Coordinator {
             .flat_map(|reply| reply.serving.iter().copied())
             .collect();
         self.deliver_hints(&serving);
+        let (rows, chunks) = self.hints_waiting();
+        crate::metrics::hints_waiting(rows, chunks);
         let lacking = (0..view.layout.partition_count())
             .filter(|partition| {
                 view.layout
