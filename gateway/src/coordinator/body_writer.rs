@@ -95,6 +95,10 @@ impl BodyWriter {
         while !data.is_empty() {
             let room = chunk_bytes - self.buffer.len();
             let taken = data.split_to(room.min(data.len()));
+            if self.buffer.len() + taken.len() > self.inline_max {
+                // At once, and not by doubling: each step would copy what is there and leave a hole behind.
+                self.buffer.reserve(chunk_bytes - self.buffer.len());
+            }
             self.buffer.extend_from_slice(&taken);
             if self.buffer.len() == chunk_bytes {
                 self.send_chunk().await?;

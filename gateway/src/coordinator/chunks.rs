@@ -22,7 +22,7 @@ use tracing::warn;
 
 /// How many bytes may be on their way to replicas that are slower than their majority. Beyond, the slow ones get a hint
 /// instead and fetch the chunk from their peers: a paused node must not fill the gateway's memory.
-pub(super) const STRAGGLING_BYTES: usize = 48 << 20;
+pub(super) const STRAGGLING_BYTES: usize = 32 << 20;
 
 impl Coordinator {
     /// Stores a chunk on a majority of its replicas (of each half, while its partition moves).
