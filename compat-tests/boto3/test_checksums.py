@@ -158,6 +158,10 @@ def test_composite_of_a_multipart_object(s3, bucket, algorithm):
     assert [(p["PartNumber"], p["Size"]) for p in parts["Parts"]] == [
         (i, len(p)) for i, p in enumerate(PARTS, 1)
     ]
+    for number, body in enumerate(PARTS, 1):
+        # A part's value, and the type of the object that it is a part of.
+        part = s3.get_object(Bucket=bucket, Key="m", PartNumber=number, ChecksumMode="ENABLED")
+        assert part[f"Checksum{algorithm}"] == checksum(algorithm, body) and part["ChecksumType"] == "COMPOSITE"
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME"])

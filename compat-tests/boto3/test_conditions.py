@@ -1,10 +1,11 @@
 """Conditional reads and conditional writes: what is answered, and that a refused write did nothing."""
 
 import datetime
+import io
 
 import pytest
 from botocore.exceptions import ClientError
-from harness.clients import error_of
+from harness.clients import error_of, s3_client
 from harness.raw import RawConnection, request_bytes
 from harness.sigv4 import Signer, sha256_hex
 
@@ -200,3 +201,21 @@ def test_a_false_condition_is_told_before_the_body_is_asked_for(cluster, s3, buc
         assert connection._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
         connection.send(body)
         assert connection.read_response("PUT").status == (200 if len(extra) == 1 else 412)
+
+
+def test_botocore_goes_on_after_an_early_refusal(cluster, s3, bucket, etag):
+    """It finds a 412 where it waited for 100 Continue; its next requests are in step."""
+    client = s3_client(cluster.endpoints[0], cluster.keys)
+
+    def as_if_not_an_sdk(request, **_):
+        for name in [n for n in request.headers if n.lower().startswith("amz-sdk")]:
+            del request.headers[name]
+        assert request.headers["Expect"]
+
+    client.meta.events.register_last("before-send.s3.PutObject", as_if_not_an_sdk)
+    for size in (10, 3 << 20):
+        failed = error_of(client.put_object, Bucket=bucket, Key="k", Body=io.BytesIO(b"y" * size), IfNoneMatch="*")
+        assert failed == (412, "PreconditionFailed")
+        client.put_object(Bucket=bucket, Key="other", Body=io.BytesIO(b"z" * size), IfNoneMatch="*")
+        client.delete_object(Bucket=bucket, Key="other")
+    assert body_of(client, bucket) == b"old"
