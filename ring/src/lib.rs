@@ -8,6 +8,7 @@ pub mod ballot;
 pub mod hlc;
 pub mod id;
 pub mod layout;
+pub mod merkle;
 pub mod placement;
 pub mod quorum;
 pub mod register;

@@ -77,6 +77,13 @@ impl QuorumRule {
         self.new.is_some()
     }
 
+    /// The members of the new half that are not of the old one; none where the partition does not move.
+    #[must_use]
+    pub fn newcomers(&self) -> Vec<Replica> {
+        let new = self.new.iter().flatten();
+        new.filter(|one| !self.old.contains(one)).copied().collect()
+    }
+
     /// Whether `yes`, a predicate over replicas, holds for a majority of each half.
     #[must_use]
     pub fn holds(&self, mut yes: impl FnMut(Replica) -> bool) -> bool {

@@ -3,6 +3,7 @@
 //! The table is frozen in a moment; reads go through both tables and the file. Nothing waits for the slow part, except
 //! a writer that has run four tables ahead.
 
+use super::index::digest::Digest;
 use super::index::facts::{CheckpointFacts, FactEntry, SegmentEntry};
 use super::index::table::Table;
 use super::index::{Changes, IndexError};
@@ -11,6 +12,7 @@ use super::segment::record_format::FactKey;
 use super::store::Store;
 use super::types::EngineError;
 use parking_lot::{Condvar, Mutex};
+use ringfort_ring::id::PartitionId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,7 @@ const OVERRUN: usize = 4;
 struct Frozen {
     table: Arc<Table>,
     facts: Vec<(FactKey, FactEntry)>,
+    digests: Vec<(PartitionId, Digest)>,
     segments: BTreeMap<u64, SegmentEntry>,
     checkpoint: CheckpointFacts,
 }
@@ -170,6 +173,7 @@ impl Checkpointer {
         let written = store.index.write(&Changes {
             table: &frozen.table,
             facts: frozen.facts,
+            digests: frozen.digests,
             segments: frozen.segments,
             checkpoint: frozen.checkpoint,
         });
@@ -205,6 +209,11 @@ impl Checkpointer {
             .iter()
             .filter_map(|key| state.facts.get(key).map(|fact| (*key, *fact)))
             .collect();
+        let digests = table
+            .digests
+            .iter()
+            .map(|partition| (*partition, state.digests.of(*partition)))
+            .collect();
         let segments = state
             .segments
             .iter()
@@ -220,6 +229,7 @@ impl Checkpointer {
         Frozen {
             table,
             facts,
+            digests,
             segments,
             checkpoint: CheckpointFacts {
                 disk_id: self.store.disk_id,

@@ -5,6 +5,7 @@
 
 pub(crate) mod anchor;
 mod checkpoint;
+pub(crate) mod compare;
 mod index;
 mod queue;
 mod reclaim;

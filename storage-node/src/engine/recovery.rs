@@ -14,6 +14,7 @@
 
 use super::anchor::{ANCHOR_NAME, Anchor};
 use super::checkpoint::Checkpointer;
+use super::index::digest::{Digest, Digests};
 use super::index::facts::{CheckpointFacts, SegmentEntry};
 use super::index::redb_index::{INDEX_NAME, RedbIndex};
 use super::index::rows::{RowTable, index_key, row_key};
@@ -209,6 +210,7 @@ impl Opening {
             facts: HashMap::new(),
             segments: BTreeMap::new(),
             counts: Default::default(),
+            digests: Digests::default(),
             applied: Position {
                 segment: first,
                 offset: HEADER_LEN,
@@ -217,12 +219,19 @@ impl Opening {
         };
         let mut missing = Vec::new();
         let is_rebuild = read.is_none();
-        if let Some((checkpoint, facts, listed)) = read {
+        if let Some((checkpoint, facts, listed, digests)) = read {
             if checkpoint.disk_id != ids.0 {
                 return Ok(Err("the index belongs to another disk".to_owned()));
             }
             if checkpoint.is_rebuilding {
                 return Ok(Err("an earlier rebuild did not come to its end".to_owned()));
+            }
+            let counts = checkpoint.counts;
+            if digests.is_empty() && counts.objects + counts.parts + counts.chunks > 0 {
+                return Ok(Err("it has no sums of what it holds".to_owned()));
+            }
+            for (partition, digest) in digests {
+                state.digests.set(partition, digest);
             }
             state.applied = checkpoint.position;
             state.next_sequence = checkpoint.next_sequence;
@@ -754,6 +763,7 @@ pub(crate) fn partition_facts(store: &Store, partition: PartitionId) -> Partitio
         bound: value(FactKey::Bound(partition)).time,
         epoch: Epoch(value(FactKey::Epoch(partition)).time.0),
         joined: Epoch(value(FactKey::Joined(partition)).time.0),
+        synced: Epoch(value(FactKey::Synced(partition)).time.0),
         lost: value(FactKey::Lost(partition))
             .time
             .0
@@ -781,6 +791,7 @@ type ReadIndex = (
     CheckpointFacts,
     Vec<(FactKey, super::index::facts::FactEntry)>,
     BTreeMap<u64, SegmentEntry>,
+    Vec<(PartitionId, Digest)>,
 );
 
 fn read_index(index: &RedbIndex) -> Result<Option<ReadIndex>, IndexError> {
@@ -788,5 +799,10 @@ fn read_index(index: &RedbIndex) -> Result<Option<ReadIndex>, IndexError> {
     let Some(checkpoint) = snapshot.checkpoint()? else {
         return Ok(None);
     };
-    Ok(Some((checkpoint, snapshot.facts()?, snapshot.segments()?)))
+    Ok(Some((
+        checkpoint,
+        snapshot.facts()?,
+        snapshot.segments()?,
+        snapshot.digests()?,
+    )))
 }

@@ -6,6 +6,7 @@
 
 use super::anchor::Anchor;
 use super::index::chunks::ChunkEntry;
+use super::index::digest::Digests;
 use super::index::facts::{Counts, FactEntry};
 use super::index::rows::{RowEntry, RowTable, index_key};
 use super::index::table::Table;
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) facts: HashMap<FactKey, FactEntry>,
     pub(crate) segments: BTreeMap<u64, SegmentState>,
     pub(crate) counts: Counts,
+    /// What replicas compare.
+    pub(crate) digests: Digests,
     /// Every record before it is applied.
     pub(crate) applied: Position,
     /// As high as any sequence applied, and one more.
@@ -144,6 +147,14 @@ impl State {
         };
         *count = count.saturating_add(u64::from(new.is_some()));
         *count = count.saturating_sub(u64::from(old.is_some()));
+        if let Some(old) = old {
+            self.digests.remove_row(at.0, &at.1, old);
+            self.active.digests.insert(old.partition);
+        }
+        if let Some(new) = &new {
+            self.digests.add_row(at.0, &at.1, new);
+            self.active.digests.insert(new.partition);
+        }
         self.active.set_row(at.0, at.1, new);
     }
 
@@ -157,6 +168,14 @@ impl State {
         let count = &mut self.counts.chunks;
         *count = count.saturating_add(u64::from(new.is_some()));
         *count = count.saturating_sub(u64::from(old.is_some()));
+        if let Some(old) = old {
+            self.digests.remove_chunk(id, old);
+            self.active.digests.insert(old.partition);
+        }
+        if let Some(new) = &new {
+            self.digests.add_chunk(id, new);
+            self.active.digests.insert(new.partition);
+        }
         self.active.set_chunk(id, new);
     }
 }

@@ -104,6 +104,14 @@ pub enum Mutation {
         /// The join epoch.
         epoch: Epoch,
     },
+    /// Notes that this disk, a new member of a partition that moves, has copied all that it must in that epoch of the
+    /// row; a lower one changes nothing.
+    Synced {
+        /// The partition.
+        partition: PartitionId,
+        /// The row's epoch.
+        epoch: Epoch,
+    },
     /// Ends this disk's identity in a partition for every join epoch up to this one (DESIGN 4.11).
     Lost {
         /// The partition.
@@ -162,6 +170,8 @@ pub struct PartitionFacts {
     pub epoch: Epoch,
     /// The epoch at which this disk joined.
     pub joined: Epoch,
+    /// The newest row epoch in which this disk, a new member then, had copied all that it must (DESIGN 4.11).
+    pub synced: Epoch,
     /// The newest join epoch whose identity is over, if one is.
     pub lost: Option<Epoch>,
 }

@@ -8,6 +8,7 @@ use ringfort_ring::id::{Epoch, PartitionId};
 use ringfort_ring::layout::Layout;
 use ringfort_ring::quorum::Replica;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
+use ringfort_wire::message::SyncStatusReply;
 use std::collections::HashMap;
 
 #[derive(Default)]
@@ -78,6 +79,30 @@ impl Members {
                 NodeErrorCode::NotMember,
                 format!("not a member of partition {partition} by that identity"),
             )),
+        }
+    }
+
+    /// Partitions that move and where this disk is a new member: those in which it has durably synced, and those in
+    /// which it has not.
+    pub(super) fn sync_status(engine: &Engine, layout: &Layout, reply: &mut SyncStatusReply) {
+        let disk = engine.disk_id();
+        for number in 0..layout.partition_count() {
+            let partition = PartitionId(number);
+            let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
+                continue;
+            };
+            let mut newcomers = rule.newcomers().into_iter();
+            let Some(newcomer) = newcomers.find(|one| one.disk == disk) else {
+                continue;
+            };
+            let facts = engine.partition(partition);
+            let is_that = facts.joined == newcomer.joined && !facts.is_lost();
+            let list = if is_that && facts.synced == row.epoch {
+                &mut reply.synced
+            } else {
+                &mut reply.learning
+            };
+            list.push((disk, partition, row.epoch));
         }
     }
 

@@ -252,7 +252,7 @@ impl DiskReplica {
     }
 }
 
-fn manifest_owner(owner: crate::engine::ChunkOwner) -> ChunkOwner {
+pub(super) fn manifest_owner(owner: crate::engine::ChunkOwner) -> ChunkOwner {
     use crate::engine::ChunkOwner as Stored;
     match owner {
         Stored::Operation {

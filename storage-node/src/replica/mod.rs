@@ -5,6 +5,7 @@
 //! acknowledged, and nothing is shown that is not durable.
 
 mod chunks;
+mod compare;
 mod deletions;
 mod generations;
 mod horizon;
@@ -30,7 +31,7 @@ use ringfort_ring::register::acceptor::{Guard, Reason, Refusal};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::BucketId;
-use ringfort_wire::message::DiskStatus;
+use ringfort_wire::message::{DiskStatus, SyncStatusReply};
 use slots::Slots;
 use std::sync::Arc;
 
@@ -102,6 +103,11 @@ impl DiskReplica {
     /// Takes a layout in: adopts the epochs of this disk's rows durably, then answers in them.
     pub(crate) async fn adopt_layout(&self, layout: &Layout) -> Result<(), EngineError> {
         self.inner.members.adopt(&self.inner.engine, layout).await
+    }
+
+    /// Adds how far this disk is where it is a new member.
+    pub(crate) fn sync_status(&self, layout: &Layout, reply: &mut SyncStatusReply) {
+        Members::sync_status(&self.inner.engine, layout, reply);
     }
 
     /// For how long this disk refuses new ballots after a restart, in milliseconds.

@@ -6,8 +6,8 @@ use ringfort_ring::id::DiskId;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::Payload;
 use ringfort_wire::message::{
-    DeleteChunksReply, DeleteChunksRequest, GetLayoutReply, NodeStatusReply, NoteChunksReply,
-    PingReply, RaiseReply, RaiseRequest, Request, Response,
+    DeleteChunksReply, DeleteChunksRequest, DigestsReply, GetLayoutReply, LeafSet, NodeStatusReply,
+    NoteChunksReply, PingReply, RaiseReply, RaiseRequest, Request, Response, SyncStatusReply,
 };
 use ringfort_wire::transport::{BoxFuture, Peer, Service};
 use std::sync::Arc;
@@ -84,6 +84,23 @@ async fn answer(
             }
             plain(Response::NoteChunks(NoteChunksReply { noted }))
         }
+        Request::Digests(request) => {
+            let Some((first, ..)) = request.replicas.first() else {
+                return plain(Response::Digests(DigestsReply {
+                    digests: Vec::new(),
+                }));
+            };
+            plain(Response::Digests(node.disk(first.disk)?.digests(&request)?))
+        }
+        Request::ScanRows(request) => {
+            let disk = disk_of(node, &request.wanted)?;
+            plain(Response::ScanRows(disk.scan_rows(request).await?))
+        }
+        Request::ScanChunks(request) => {
+            let disk = disk_of(node, &request.wanted)?;
+            plain(Response::ScanChunks(disk.scan_chunks(request).await?))
+        }
+        Request::SyncStatus(_) => plain(Response::SyncStatus(sync_status(node))),
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
             layout: node
@@ -97,6 +114,19 @@ async fn answer(
             "this node does not admit members",
         )),
     }
+}
+
+/// The one disk that a scan is for.
+fn disk_of<'a>(node: &'a Node, wanted: &[LeafSet]) -> Result<&'a DiskReplica, NodeError> {
+    let disk = wanted.first().map(|set| set.to.disk);
+    disk.filter(|disk| wanted.iter().all(|set| set.to.disk == *disk))
+        .ok_or_else(|| {
+            NodeError::new(
+                NodeErrorCode::Malformed,
+                "a scan is for the replicas of one disk",
+            )
+        })
+        .and_then(|disk| node.disk(disk))
 }
 
 async fn raise(node: &Node, request: RaiseRequest) -> Result<RaiseReply, NodeError> {
@@ -136,6 +166,23 @@ fn ping(node: &Node) -> PingReply {
             .map(DiskReplica::id)
             .collect::<Vec<DiskId>>(),
     }
+}
+
+fn sync_status(node: &Node) -> SyncStatusReply {
+    let mut reply = SyncStatusReply {
+        layout_version: 0,
+        synced: Vec::new(),
+        learning: Vec::new(),
+        copied: 0,
+        copied_bytes: 0,
+    };
+    if let Some(layout) = node.layout() {
+        reply.layout_version = layout.version;
+        for disk in node.disks_open() {
+            disk.sync_status(&layout, &mut reply);
+        }
+    }
+    reply
 }
 
 fn status(node: &Node) -> NodeStatusReply {

@@ -256,6 +256,9 @@ fn check_lists(engine: &Engine, held: &Held) {
     assert_eq!(listed_parts.len(), parts.len());
     let chunks = held.chunks.values().flatten().count();
     assert_eq!(engine.scan_chunks(None, 100).unwrap().len(), chunks);
+    for page in [1, 7, 1_000] {
+        assert_eq!(engine.wrong_digests(page).unwrap(), [], "pages of {page}");
+    }
     let stats = engine.stats();
     assert_eq!(
         (stats.rows, stats.parts, stats.chunks),

@@ -7,11 +7,13 @@ mod chunk;
 mod control;
 mod list;
 mod register;
+mod repair;
 
 pub use chunk::*;
 pub use control::*;
 pub use list::*;
 pub use register::*;
+pub use repair::*;
 
 use crate::error::{NodeError, NodeErrorCode};
 use serde::{Deserialize, Serialize};
@@ -144,6 +146,14 @@ requests! {
     12 DeleteChunks(DeleteChunksRequest) -> DeleteChunksReply;
     /// Note chunks that may have been missed.
     13 NoteChunks(NoteChunksRequest) -> NoteChunksReply;
+    /// The digests of what replicas hold.
+    30 Digests(DigestsRequest) -> DigestsReply;
+    /// Name the rows of differing leaves.
+    31 ScanRows(ScanRowsRequest) -> ScanRowsReply;
+    /// Name the chunks of differing leaves.
+    32 ScanChunks(ScanChunksRequest) -> ScanChunksReply;
+    /// How far new members have synced.
+    33 SyncStatus(SyncStatusRequest) -> SyncStatusReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

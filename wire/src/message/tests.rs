@@ -116,6 +116,14 @@ impl Filling {
             epoch: self.epoch(),
         }
     }
+    fn leaf_set(&self) -> LeafSet {
+        LeafSet {
+            to: self.to(),
+            partition: self.partition(),
+            epoch: self.epoch(),
+            leaves: self.u32(),
+        }
+    }
     fn owner(&self) -> BodyOwner {
         if self.flag {
             BodyOwner::Upload(UploadId(self.id))
@@ -300,6 +308,20 @@ impl Filling {
                     },
                 )],
             }),
+            Request::Digests(DigestsRequest {
+                replicas: vec![(self.to(), self.partition(), self.epoch())],
+            }),
+            Request::ScanRows(ScanRowsRequest {
+                wanted: vec![self.leaf_set()],
+                after: self.flag.then(|| self.row()),
+                limit: self.small,
+            }),
+            Request::ScanChunks(ScanChunksRequest {
+                wanted: vec![self.leaf_set()],
+                after: self.flag.then_some(ChunkId(self.id)),
+                limit: self.small,
+            }),
+            Request::SyncStatus(SyncStatusRequest {}),
             Request::Ping(PingRequest {}),
             Request::GetLayout(GetLayoutRequest {
                 have_version: self.number,
@@ -360,6 +382,43 @@ impl Filling {
                 accepted: self.u32(),
             }),
             Response::NoteChunks(NoteChunksReply { noted: self.u32() }),
+            Response::Digests(DigestsReply {
+                digests: vec![
+                    None,
+                    Some(PartitionDigest {
+                        rows: vec![self.number],
+                        chunks: Vec::new(),
+                    }),
+                ],
+            }),
+            Response::ScanRows(ScanRowsReply {
+                rows: vec![(self.row(), self.ballot())],
+                examined: self.flag.then(|| self.row()),
+                refused: vec![self.u32()],
+            }),
+            Response::ScanChunks(ScanChunksReply {
+                chunks: vec![(
+                    ChunkRef {
+                        id: ChunkId(self.id),
+                        len: self.u32(),
+                        blake3: self.digest(),
+                    },
+                    ChunkOwner {
+                        bucket: self.bucket(),
+                        key: self.key(),
+                        owner: self.owner(),
+                    },
+                )],
+                examined: self.flag.then_some(ChunkId(self.id)),
+                refused: vec![self.u32()],
+            }),
+            Response::SyncStatus(SyncStatusReply {
+                layout_version: self.number,
+                synced: vec![(DiskId(self.id), self.partition(), self.epoch())],
+                learning: vec![(DiskId(self.id), self.partition(), self.epoch())],
+                copied: self.number,
+                copied_bytes: self.number,
+            }),
             Response::Ping(PingReply {
                 clock_ms: self.number,
                 layout_version: self.number,
@@ -426,6 +485,10 @@ const KINDS: [(u16, &str); 14] = [
     (21, "GetLayout"),
     (22, "NodeStatus"),
     (23, "Join"),
+    (30, "Digests"),
+    (31, "ScanRows"),
+    (32, "ScanChunks"),
+    (33, "SyncStatus"),
 ];
 
 #[test]

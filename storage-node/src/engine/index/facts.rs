@@ -59,6 +59,7 @@ pub(super) fn encode_fact_key(key: FactKey) -> Vec<u8> {
         FactKey::Epoch(partition) => (7, partition),
         FactKey::Joined(partition) => (9, partition),
         FactKey::Lost(partition) => (10, partition),
+        FactKey::Synced(partition) => (13, partition),
         FactKey::Generation(bucket) => {
             to.push(8);
             to.extend_from_slice(&bucket.0);
@@ -84,6 +85,7 @@ pub(super) fn decode_fact_key(bytes: &[u8]) -> Result<FactKey, IndexError> {
             7 => FactKey::Epoch(partition),
             9 => FactKey::Joined(partition),
             10 => FactKey::Lost(partition),
+            13 => FactKey::Synced(partition),
             _ => return None,
         })
     };

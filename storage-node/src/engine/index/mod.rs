@@ -4,6 +4,7 @@
 //! anew from the segments alone.
 
 pub(crate) mod chunks;
+pub(crate) mod digest;
 pub(crate) mod facts;
 pub(crate) mod redb_file;
 pub(crate) mod redb_index;
@@ -13,7 +14,9 @@ pub(crate) mod table;
 use super::segment::location::{Location, Position};
 use super::segment::record_format::{FactKey, Fields};
 use chunks::ChunkEntry;
+use digest::Digest;
 use facts::{CheckpointFacts, FactEntry, SegmentEntry};
+use ringfort_ring::id::PartitionId;
 use ringfort_wire::id::ChunkId;
 use rows::{RowEntry, RowTable};
 use std::collections::BTreeMap;
@@ -51,6 +54,7 @@ pub(crate) trait Snapshot: Send {
     ) -> Result<Vec<(ChunkId, ChunkEntry)>, IndexError>;
     fn facts(&self) -> Result<Vec<(FactKey, FactEntry)>, IndexError>;
     fn segments(&self) -> Result<BTreeMap<u64, SegmentEntry>, IndexError>;
+    fn digests(&self) -> Result<Vec<(PartitionId, Digest)>, IndexError>;
     /// `None` in an index that never saw a checkpoint.
     fn checkpoint(&self) -> Result<Option<CheckpointFacts>, IndexError>;
 }
@@ -60,6 +64,8 @@ pub(crate) trait Snapshot: Send {
 pub(crate) struct Changes<'a> {
     pub(crate) table: &'a table::Table,
     pub(crate) facts: Vec<(FactKey, FactEntry)>,
+    /// Of the partitions that the table touches, as they are with it.
+    pub(crate) digests: Vec<(PartitionId, Digest)>,
     /// The whole list.
     pub(crate) segments: BTreeMap<u64, SegmentEntry>,
     pub(crate) checkpoint: CheckpointFacts,

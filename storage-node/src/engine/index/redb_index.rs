@@ -4,6 +4,7 @@
 //! fenced, so that damage becomes a doubt and never takes the process down.
 
 use super::chunks::ChunkEntry;
+use super::digest::{self, Digest};
 use super::facts::{CheckpointFacts, FactEntry, SegmentEntry, decode_fact_key, encode_fact_key};
 use super::redb_file::{Failures, RedbFile};
 use super::rows::{RowEntry, RowTable};
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError, WriteTransaction,
 };
+use ringfort_ring::id::PartitionId;
 use ringfort_wire::id::ChunkId;
 use std::collections::BTreeMap;
 use std::io;
@@ -30,6 +32,7 @@ const PARTS: Definition = TableDefinition::new("parts");
 const CHUNKS: Definition = TableDefinition::new("chunks");
 const FACTS: Definition = TableDefinition::new("facts");
 const SEGMENTS: Definition = TableDefinition::new("segments");
+const DIGESTS: Definition = TableDefinition::new("digests");
 const META: Definition = TableDefinition::new("meta");
 const CHECKPOINT: &[u8] = b"checkpoint";
 
@@ -153,6 +156,11 @@ impl RedbIndex {
         for (key, fact) in &changes.facts {
             let key = encode_fact_key(*key);
             facts.insert(&key[..], &fact.encode(&key)[..])?;
+        }
+        let mut digests = transaction.open_table(DIGESTS)?;
+        for (partition, digest) in &changes.digests {
+            let key = digest::encode_key(*partition);
+            digests.insert(&key[..], &digest.encode(&key)[..])?;
         }
         transaction.delete_table(SEGMENTS)?;
         let mut segments = transaction.open_table(SEGMENTS)?;
@@ -303,6 +311,10 @@ impl Snapshot for RedbSnapshot {
             ))
         })?;
         Ok(segments.into_iter().collect())
+    }
+
+    fn digests(&self) -> Result<Vec<(PartitionId, Digest)>, IndexError> {
+        self.range(DIGESTS, ALL, usize::MAX, Digest::decode)
     }
 
     fn checkpoint(&self) -> Result<Option<CheckpointFacts>, IndexError> {

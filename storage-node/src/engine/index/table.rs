@@ -3,6 +3,7 @@
 use super::chunks::ChunkEntry;
 use super::rows::{RowEntry, RowTable};
 use crate::engine::segment::record_format::FactKey;
+use ringfort_ring::id::PartitionId;
 use ringfort_wire::id::ChunkId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,8 @@ pub(crate) struct Table {
     pub(crate) parts: BTreeMap<Vec<u8>, Option<RowEntry>>,
     pub(crate) chunks: BTreeMap<ChunkId, Option<ChunkEntry>>,
     pub(crate) facts: BTreeSet<FactKey>,
+    /// Partitions whose digests have changed.
+    pub(crate) digests: BTreeSet<PartitionId>,
     bytes: usize,
 }
 
@@ -62,6 +65,7 @@ impl Table {
             self.set_chunk(id, chunk);
         }
         self.facts.extend(newer.facts);
+        self.digests.extend(newer.digests);
     }
 
     /// Changed keys.

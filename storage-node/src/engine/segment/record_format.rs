@@ -27,7 +27,7 @@
 //! | 3 Chunk | id 16, partition 4, epoch 8, BLAKE3 32, owner |
 //! | 4 DeleteChunk | id 16 |
 //! | 5 Floor | partition 4, ballot 24 |
-//! | 6 Bound, 7 Epoch, 9 Joined, 10 Lost | partition 4, number 8 (of Lost: the join epoch and one) |
+//! | 6 Bound, 7 Epoch, 9 Joined, 10 Lost, 13 Synced | partition 4, number 8 (of Lost: the join epoch and one) |
 //! | 8 Generation | bucket 16, number 8 |
 //! | 15 Seal | nothing: the segment ends here |
 //!
@@ -155,6 +155,7 @@ pub(crate) enum FactKey {
     Epoch(PartitionId),
     Joined(PartitionId),
     Lost(PartitionId),
+    Synced(PartitionId),
     Generation(BucketId),
 }
 
@@ -246,6 +247,7 @@ pub(crate) fn split(mutation: Mutation) -> Option<(Entry, Bytes, Bytes)> {
         Mutation::Bound { partition, bound } => fact(FactKey::Bound(partition), number(bound.0)),
         Mutation::Epoch { partition, epoch } => fact(FactKey::Epoch(partition), number(epoch.0)),
         Mutation::Joined { partition, epoch } => fact(FactKey::Joined(partition), number(epoch.0)),
+        Mutation::Synced { partition, epoch } => fact(FactKey::Synced(partition), number(epoch.0)),
         Mutation::Lost { partition, joined } => {
             // One above, so that join epoch 0 can be over too.
             fact(FactKey::Lost(partition), number(joined.0.saturating_add(1)))
@@ -270,6 +272,7 @@ impl Entry {
                 FactKey::Generation(_) => 8,
                 FactKey::Joined(_) => 9,
                 FactKey::Lost(_) => 10,
+                FactKey::Synced(_) => 13,
             },
             Self::Seal => 15,
         }
@@ -318,7 +321,8 @@ impl Entry {
                 FactKey::Bound(partition)
                 | FactKey::Epoch(partition)
                 | FactKey::Joined(partition)
-                | FactKey::Lost(partition) => {
+                | FactKey::Lost(partition)
+                | FactKey::Synced(partition) => {
                     to.extend_from_slice(&partition.0.to_le_bytes());
                     to.extend_from_slice(&value.time.0.to_le_bytes());
                 }
@@ -362,13 +366,14 @@ impl Entry {
                 key: FactKey::Floor(PartitionId(from.u32()?)),
                 value: Ballot::from_bytes(from.array()?),
             },
-            6 | 7 | 9 | 10 => {
+            6 | 7 | 9 | 10 | 13 => {
                 let partition = PartitionId(from.u32()?);
                 let key = match kind {
                     6 => FactKey::Bound(partition),
                     7 => FactKey::Epoch(partition),
                     9 => FactKey::Joined(partition),
-                    _ => FactKey::Lost(partition),
+                    10 => FactKey::Lost(partition),
+                    _ => FactKey::Synced(partition),
                 };
                 Self::Fact {
                     key,
