@@ -23,9 +23,6 @@ pub const PANICS: &str = "ringfort_s3_panics_total";
 pub const HEADS_REFUSED: &str = "ringfort_s3_heads_refused_total";
 /// Answers whose body broke off: the connection was cut.
 pub const ANSWERS_CUT: &str = "ringfort_s3_answers_cut_total";
-/// Rows and chunks that replicas missed while this gateway wrote them, and have not been given yet, by `kind`.
-pub const HINTS_WAITING: &str = "ringfort_hints_waiting";
-
 /// Tells the recorder what each name means. Once a process, after the recorder is installed.
 pub fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by operation and status.");
@@ -52,10 +49,7 @@ pub fn describe() {
         ANSWERS_CUT,
         "Answers whose body broke off: the connection was cut."
     );
-    describe_gauge!(
-        HINTS_WAITING,
-        "Rows and chunks that replicas missed and have not been given yet, by kind."
-    );
+    ringfort_coordinator::metrics::describe();
 }
 
 /// One request answered.
@@ -91,16 +85,6 @@ pub fn head_refused() {
 /// An answer's body broke off.
 pub fn answer_cut() {
     counter!(ANSWERS_CUT).increment(1);
-}
-
-/// What waits for replicas that missed it.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "a gauge is a float, and hints are bounded far below 2^53"
-)]
-pub fn hints_waiting(rows: usize, chunks: usize) {
-    gauge!(HINTS_WAITING, "kind" => "rows").set(rows as f64);
-    gauge!(HINTS_WAITING, "kind" => "chunks").set(chunks as f64);
 }
 
 /// Counts something for as long as it lives.

@@ -1,6 +1,7 @@
 //! Coordinates quorums: from "write this object" to requests to replicas, and back to what may be answered.
 //!
-//! A gateway keeps no state that a cluster needs: any number of coordinators may run against the same nodes.
+//! A coordinator keeps no state that a cluster needs: any number of them may run against the same nodes, in gateways and
+//! in the repair of storage nodes.
 
 mod body_reader;
 mod body_writer;
@@ -10,6 +11,7 @@ mod health;
 mod hints;
 mod key_queue;
 mod list;
+pub mod metrics;
 mod parts;
 mod propose;
 mod raise;
