@@ -6,6 +6,8 @@
 mod body_reader;
 mod body_writer;
 mod chunks;
+#[cfg(test)]
+mod fake;
 mod fanout;
 mod health;
 mod hints;
@@ -17,6 +19,8 @@ mod propose;
 mod raise;
 mod read;
 mod read_repair;
+#[cfg(test)]
+mod tests;
 mod types;
 mod view;
 

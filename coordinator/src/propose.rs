@@ -16,7 +16,7 @@ use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
 use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
 use ringfort_ring::register::proposer::{Decision, Outcome, Promise, Proposer, Step, Value};
 use ringfort_wire::error::{CallError, NodeErrorCode};
-use ringfort_wire::id::RowKey;
+use ringfort_wire::id::{BucketId, RowKey};
 use ringfort_wire::message::{AcceptReply, AcceptRequest, PrepareReply, PrepareRequest};
 use ringfort_wire::transport::Lane;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a majority that cannot be reached is tried again: longer than a connection takes to come back.
 pub(super) const NO_QUORUM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the last answers are waited for where full disks may make a majority impossible.
+const STRAGGLER: Duration = Duration::from_millis(250);
 
 /// How far ahead of the wall clock a refusal may move this process's clock, in milliseconds: the reach of a promise
 /// horizon and of the clock bound.
@@ -60,6 +63,8 @@ struct Setback {
     why: Option<Refusal>,
     /// Whether full disks alone keep a majority from being reached.
     is_full: bool,
+    /// Whether every member has refused this attempt's Accept because its disk is full.
+    is_refused_by_all: bool,
     reached: String,
 }
 
@@ -157,6 +162,8 @@ struct Round<'a, S, R> {
     /// What earlier attempts' Accepts may have written, and over what: their fate is learnt later.
     sent: Vec<Sent<S>>,
     shown: Option<Shown>,
+    /// Who said with its promise that its disk is full.
+    full: Vec<Replica>,
     began: Instant,
 }
 
@@ -193,6 +200,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             pending: Pending::Nothing,
             sent: Vec::new(),
             shown: None,
+            full: Vec::new(),
             began: Instant::now(),
         })
     }
@@ -220,6 +228,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         let ballot = self.coordinator.fresh_ballot();
         self.proposer.start_in(self.place.rule.clone(), ballot);
         let mut reached = Reached::default();
+        self.full.clear();
         match self.prepare(&mut reached).await {
             Step::Decide => {}
             step => return Err(self.setback(step, &reached)),
@@ -277,14 +286,18 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                         accepted,
                         state,
                         floor,
-                    } => self.proposer.on_promise(
-                        from,
-                        Ok(Promise {
+                        is_full,
+                    } => {
+                        if is_full {
+                            self.full.push(from);
+                        }
+                        let promise = Promise {
                             accepted,
                             state,
                             floor,
-                        }),
-                    ),
+                        };
+                        self.proposer.on_promise(from, Ok(promise))
+                    }
                     PrepareReply::Refused(refusal) => self.proposer.on_promise(from, Err(refusal)),
                 },
                 Err(error) => {
@@ -292,8 +305,21 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     self.proposer.on_unreachable(from)
                 }
             };
+            if step == Step::Decide && !self.full.is_empty() {
+                self.hear_of_full_disks(&mut answers).await;
+            }
             if step != Step::Wait {
                 return step;
+            }
+        }
+    }
+
+    /// One disk of the majority is full: whether enough others are not is worth a moment, while "no" is still definite.
+    async fn hear_of_full_disks(&mut self, answers: &mut Answers<PrepareReply>) {
+        let deadline = Instant::now() + STRAGGLER;
+        while let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await {
+            if let Ok((PrepareReply::Promised { is_full: true, .. }, _)) = reply {
+                self.full.push(from);
             }
         }
     }
@@ -361,6 +387,21 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     answer,
                 });
                 *next.operations_mut() = remembered;
+                let body_len = match &body {
+                    InlineBody::None => 0,
+                    InlineBody::New(body) => u64::try_from(body.len()).unwrap_or(u64::MAX),
+                    InlineBody::Keep => state.as_ref().map_or(0, RegisterState::inline_len),
+                };
+                if body_len != next.inline_len() {
+                    // Never to be written: no reader would take such a row for whole.
+                    return Err(WriteError::Corrupt(
+                        "a new value and its inline body do not belong together".to_owned(),
+                    ));
+                }
+                // Before an Accept leaves: what is refused now is definitely not written.
+                if self.lacks_room(&next, state.as_ref(), body_len) {
+                    return Err(WriteError::Full);
+                }
                 self.pending = Pending::Write {
                     state: next.clone(),
                     replaced: state,
@@ -371,20 +412,26 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         }
     }
 
+    /// Whether the value takes room and so many disks are full that no majority can take it.
+    fn lacks_room(&self, next: &S, seen: Option<&S>, body_len: u64) -> bool {
+        let rule = &self.place.rule;
+        if rule.holds(|replica| !self.full.contains(&replica)) {
+            return false;
+        }
+        let body_len = usize::try_from(body_len).unwrap_or(usize::MAX);
+        let state_len = next.encode_state().len();
+        AcceptRequest::takes_room(self.row, state_len, body_len)
+            || (self.row.bucket != BucketId::SYSTEM && next.adds_to(seen))
+    }
+
     /// The new value with its body; `None` where a body to be kept is not to be had.
     async fn complete(&self, (state, body): (S, InlineBody)) -> Option<Encoded> {
         let body = match body {
             InlineBody::None => Bytes::new(),
             InlineBody::New(body) => body,
             InlineBody::Keep => {
-                let Pending::Write {
-                    replaced: Some(seen),
-                    ..
-                } = &self.pending
-                else {
-                    return None;
-                };
-                self.body_of_view(seen.inline_len()).await?
+                // As long as the value's own: that was looked at before. Over the empty register there is none.
+                self.body_of_view(state.inline_len()).await?
             }
         };
         Some(Encoded {
@@ -457,11 +504,21 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                 }
             },
         );
-        let deadline = self.attempt_deadline();
+        let mut deadline = self.attempt_deadline();
+        // Full disks have made a majority impossible: only whether anybody has taken it is still to be learnt.
+        let mut failed: Option<Step> = None;
         loop {
             let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await else {
-                return self.proposer.abandon();
+                return failed.unwrap_or_else(|| self.proposer.abandon());
             };
+            if let Err(error) = &reply
+                && is_full(error)
+            {
+                reached.refused_accept += 1;
+            }
+            if failed.is_some() {
+                continue;
+            }
             let step = match reply {
                 Ok((AcceptReply::Accepted, _)) => self.proposer.on_accepted(from, Ok(())),
                 Ok((AcceptReply::Refused(refusal), _)) => {
@@ -472,8 +529,13 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
                     self.proposer.on_unreachable(from)
                 }
             };
-            if step != Step::Wait {
-                return step;
+            match step {
+                Step::Wait => {}
+                Step::Retry { .. } if reached.is_full(&self.place.rule) => {
+                    failed = Some(step);
+                    deadline = deadline.min(Instant::now() + STRAGGLER);
+                }
+                step => return step,
             }
         }
     }
@@ -573,8 +635,10 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             }
         }
         if setback.is_full {
-            // Trying again makes no room. What an Accept that left has brought about is settled by who meets it.
-            return Some(if has_left {
+            // Trying again makes no room. What an Accept that left has brought about is settled by who meets it; where
+            // the only one was refused by every member there was, none has taken it and none will.
+            let is_definite = self.sent.is_empty() && setback.is_refused_by_all;
+            return Some(if has_left && !is_definite {
                 WriteError::OutcomeUnknown(WriteError::Full.to_string())
             } else {
                 WriteError::Full
@@ -600,6 +664,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             past,
             why,
             is_full: reached.is_full(&self.place.rule),
+            is_refused_by_all: reached.refused_accept == self.place.rule.members().len(),
             reached: if reached.errors.is_empty() {
                 "no majority answered in time".to_owned()
             } else {
@@ -644,14 +709,18 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
 #[derive(Default)]
 struct Reached {
     full: Vec<Replica>,
+    /// Members that have answered the Accept with that.
+    refused_accept: usize,
     errors: Vec<String>,
+}
+
+fn is_full(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(node) if node.code == NodeErrorCode::Full)
 }
 
 impl Reached {
     fn note(&mut self, from: Replica, error: &CallError) {
-        if let CallError::Refused(node) = error
-            && node.code == NodeErrorCode::Full
-        {
+        if is_full(error) && !self.full.contains(&from) {
             self.full.push(from);
         }
         if self.errors.len() < 5 {

@@ -55,10 +55,12 @@ pub trait RegisterState: Clone + Default + Send + Sync + 'static {
     fn operations_mut(&mut self) -> &mut RecentOperations;
     /// Whether an inline body belongs to it: its length in bytes.
     fn inline_len(&self) -> u64;
+    /// Whether it holds something that the value before it does not, and that is more than a note.
+    fn adds_to(&self, before: Option<&Self>) -> bool;
 }
 
 macro_rules! register_state {
-    ($name:ident, $inline:expr) => {
+    ($name:ident, $inline:expr, $adds:expr) => {
         impl RegisterState for $name {
             fn encode_state(&self) -> Bytes {
                 self.encode()
@@ -76,15 +78,28 @@ macro_rules! register_state {
                 let inline: fn(&$name) -> u64 = $inline;
                 inline(self)
             }
+            fn adds_to(&self, before: Option<&Self>) -> bool {
+                let adds: fn(&$name, Option<&$name>) -> bool = $adds;
+                adds(self, before)
+            }
         }
     };
 }
 
-register_state!(KeyState, |state| {
-    use ringfort_wire::manifest::BodyPlace;
-    match &state.head {
-        Some(head) if head.body == BodyPlace::Inline => head.size,
-        _ => 0,
+register_state!(
+    KeyState,
+    |state| {
+        use ringfort_wire::manifest::BodyPlace;
+        match &state.head {
+            Some(head) if head.body == BodyPlace::Inline => head.size,
+            _ => 0,
+        }
+    },
+    |state, before| {
+        let version = |state: &KeyState| state.head.as_ref().map(|head| head.version);
+        let is_new_head = state.head.is_some() && version(state) != before.and_then(version);
+        let uploads_before = before.map_or(0, |before| before.uploads.len());
+        is_new_head || state.uploads.len() > uploads_before
     }
 });
 register_state!(PartState, |_| 0);

@@ -63,7 +63,7 @@ impl ClusterView {
         })
     }
 
-    /// Where a row lives. The system bucket's one partition is partition 0.
+    /// Where a row lives. The system bucket has one shard, which is placed like any other.
     pub(super) fn place_row(self: &Arc<Self>, bucket: BucketRef, row: &RowKey) -> Option<Place> {
         let shard = placement::shard_of(row.key.as_bytes(), bucket.shard_count);
         self.place_shard(bucket, shard)
@@ -81,7 +81,7 @@ impl ClusterView {
     }
 }
 
-/// The partition of a bucket's shard; the system bucket has one of its own.
+/// The partition of a bucket's shard.
 fn partition_of_shard(bucket: BucketId, shard: Shard, layout: &Layout) -> PartitionId {
     placement::partition_of_shard(bucket.0, shard, layout.partition_count())
 }

@@ -555,6 +555,16 @@ impl Engine {
             .await
     }
 
+    /// Whether so little room is left that clients' bodies are to be refused. Asks the disk where it was so before:
+    /// nothing else might, while nothing is written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let store = &self.inner.store;
+        let reserve = store.options.reserve_bytes;
+        store.counters.free_bytes.load(Ordering::Relaxed) < reserve
+            && store.ask_free_bytes() < reserve
+    }
+
     /// Figures.
     #[must_use]
     pub fn stats(&self) -> EngineStats {

@@ -197,7 +197,8 @@ pub struct EngineOptions {
     pub checkpoint_rows: usize,
     /// Memory of the table since the last checkpoint after which one is due (default 24 MiB).
     pub checkpoint_table_bytes: usize,
-    /// Free bytes of the disk below which chunks and bodies are refused (default 1 GiB); deletes, states without
+    /// Free bytes of the disk below which it [is full](crate::engine::Engine::is_full) (default 1 GiB). The upper half
+    /// is for repair: below the lower one chunks and bodies are refused, whoever writes them; deletes, states without
     /// a body and small facts still go through.
     pub reserve_bytes: u64,
     /// Cache of the index file, in bytes (default 8 MiB).

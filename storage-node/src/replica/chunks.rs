@@ -29,6 +29,9 @@ impl DiskReplica {
         {
             return Ok(StoreChunkReply::Stored);
         }
+        if self.inner.engine.is_full() {
+            return Err(node_error(EngineError::Full));
+        }
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let permit = self.inner.engine.reserve(bytes).await.map_err(node_error)?;
         let commit = self.inner.engine.submit(Mutation::Chunk {

@@ -56,6 +56,7 @@ impl DiskReplica {
                         accepted: durable,
                         state: row.map(|row| row.state),
                         floor: guard.floor,
+                        is_full: self.inner.engine.is_full(),
                     });
                 }
             };
@@ -94,6 +95,13 @@ impl DiskReplica {
             state,
         } = request;
         self.adopt_generation(key.bucket, claim.generation).await?;
+        // An identity round or a replay is repair, and goes on.
+        if claim.born.is_some()
+            && AcceptRequest::takes_room(&key, state.len(), body.len())
+            && self.inner.engine.is_full()
+        {
+            return Err(node_error(EngineError::Full));
+        }
         // Before the lock: while the disk stalls, what its senders give up must not pile up in the queue.
         let bytes = u32::try_from(state.len().saturating_add(body.len())).unwrap_or(u32::MAX);
         let room = self.inner.engine.reserve_row(bytes).await;

@@ -73,13 +73,17 @@ fn layout(disk: DiskId) -> Layout {
 
 impl Rig {
     async fn new() -> Self {
+        Self::with(options()).await
+    }
+
+    async fn with(options: EngineOptions) -> Self {
         let disk = SimulatedDisk::new(1);
         let clock = Arc::new(HandClock(AtomicU64::new(START_MS)));
         let engine = Engine::create(
             Arc::new(disk.clone()) as Arc<dyn Disk>,
             DiskId::from_u128(5),
             ClusterId::from_u128(7),
-            options(),
+            options,
         )
         .unwrap();
         let replica = Self::replica(engine, RecoveryReport::default(), &clock).await;
@@ -383,6 +387,48 @@ async fn an_accept_that_finds_no_room_is_not_queued_and_chunks_do_not_take_it() 
     );
     drop(rows);
     assert_eq!(accept.await, AcceptReply::Accepted);
+}
+
+#[tokio::test]
+async fn a_full_disk_says_so_at_prepare_and_takes_deletes_and_repair() {
+    let rig = Rig::with(EngineOptions {
+        reserve_bytes: 64 << 20,
+        ..options()
+    })
+    .await;
+    let is_full = async |name: &str, at| match rig.prepare(name, claim(at)).await {
+        PrepareReply::Promised { is_full, .. } => is_full,
+        PrepareReply::Refused(refusal) => panic!("{refusal:?}"),
+    };
+    assert!(!is_full("k", ballot(1)).await);
+    rig.disk
+        .set_capacity(Some(rig.disk.used_bytes() + (48 << 20)));
+    // A new segment asks what is free.
+    for at in 2..5 {
+        let body = "b".repeat(600 << 10);
+        rig.accept("probe", claim(ballot(at)), &body).await;
+    }
+    assert!(is_full("k", ballot(5)).await);
+    let new = Claim {
+        born: Some(Timestamp::from_ms(START_MS)),
+        ..claim(ballot(6))
+    };
+    let accept = |state: bytes::Bytes, body: &'static [u8], claim| {
+        let request = AcceptRequest {
+            to: rig.to(),
+            partition: PARTITION,
+            key: row("k"),
+            claim,
+            state,
+        };
+        rig.replica.accept(request, Payload::from_static(body))
+    };
+    let refused = accept(state(ballot(6), 1), b"x", new).await;
+    assert_eq!(refused.unwrap_err().code, NodeErrorCode::Full);
+    let deleted = accept(KeyState::default().encode(), b"", new).await;
+    assert_eq!(deleted.unwrap(), AcceptReply::Accepted);
+    let repaired = accept(state(ballot(7), 1), b"x", claim(ballot(7))).await;
+    assert_eq!(repaired.unwrap(), AcceptReply::Accepted);
 }
 
 fn list_request(rig: &Rig, prefix: &str, delimiter: Option<&str>, limit: u32) -> ListRequest {

@@ -131,7 +131,7 @@ fn a_refused_commit_does_not_come_back() {
 fn below_the_reserve_bodies_are_refused_and_deletes_go_through() {
     let disk = SimulatedDisk::new(1);
     let options = EngineOptions {
-        reserve_bytes: 1 << 20,
+        reserve_bytes: 2 << 20,
         ..options()
     };
     let engine = create(&disk, options);
@@ -144,6 +144,7 @@ fn below_the_reserve_bodies_are_refused_and_deletes_go_through() {
         drop(write(&engine, row(&object("probe"), 3, 9000)));
         assert_eq!(write(&engine, refused), Err(EngineError::Full));
     }
+    assert!(engine.is_full());
     write(&engine, row(&object("tombstone"), 10, 0)).unwrap();
     write(&engine, Mutation::DeleteChunk { id: chunk_id(1) }).unwrap();
     write(
@@ -155,6 +156,26 @@ fn below_the_reserve_bodies_are_refused_and_deletes_go_through() {
     )
     .unwrap();
     assert_eq!(engine.partition(PartitionId(1)).floor, ballot(3));
+    // Nothing is written any more; room is made behind the engine's back.
+    disk.set_capacity(None);
+    assert!(!engine.is_full());
+}
+
+#[test]
+fn the_upper_half_of_the_reserve_is_for_repair() {
+    let disk = SimulatedDisk::new(1);
+    let options = EngineOptions {
+        reserve_bytes: 2 << 20,
+        ..options()
+    };
+    let engine = create(&disk, options);
+    disk.set_capacity(Some(disk.used_bytes() + (3 << 19)));
+    // What is free is asked now and then, with each new segment too.
+    for at in 1..10 {
+        write(&engine, row(&object("probe"), at, 9000)).unwrap();
+    }
+    assert!(engine.is_full());
+    write(&engine, chunk(chunk_id(2), 5, 10)).unwrap();
 }
 
 #[test]

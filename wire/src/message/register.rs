@@ -1,6 +1,6 @@
 //! Requests to one register of one replica.
 
-use crate::id::RowKey;
+use crate::id::{BucketId, RowKey};
 use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::id::{Epoch, Generation, PartitionId};
@@ -32,6 +32,8 @@ pub enum PrepareReply {
         state: Option<Bytes>,
         /// The replica's floor.
         floor: Ballot,
+        /// Whether its disk is full: it will refuse an Accept of a new value that takes room.
+        is_full: bool,
     },
     /// Not promised.
     Refused(Refusal),
@@ -50,6 +52,18 @@ pub struct AcceptRequest {
     pub claim: Claim,
     /// The encoded state.
     pub state: Bytes,
+}
+
+impl AcceptRequest {
+    /// States without a body up to so many bytes are taken on a full disk too: deletes are among them.
+    pub const SMALL_STATE_BYTES: usize = 4 * 1024;
+
+    /// Whether a full disk refuses these bytes where they are a new value. The system's own registers are small and
+    /// few, and must go on.
+    #[must_use]
+    pub fn takes_room(key: &RowKey, state_len: usize, body_len: usize) -> bool {
+        key.bucket != BucketId::SYSTEM && (body_len > 0 || state_len > Self::SMALL_STATE_BYTES)
+    }
 }
 
 /// The answer to an Accept.

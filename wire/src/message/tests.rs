@@ -348,6 +348,7 @@ impl Filling {
                 accepted: self.ballot(),
                 state: self.flag.then(|| self.state()),
                 floor: self.ballot(),
+                is_full: self.flag,
             }),
             Response::Prepare(PrepareReply::Refused(refusal)),
             Response::Accept(AcceptReply::Accepted),

@@ -16,6 +16,7 @@ use crate::engine::queue::{Item, Origin, Queue, Wake};
 use crate::engine::store::{Durable, SegmentState, Store};
 use crate::engine::types::EngineError;
 use bytes::Bytes;
+use ringfort_wire::message::AcceptRequest;
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -29,8 +30,6 @@ const QUIET_AFTER: Duration = Duration::from_millis(50);
 const SEAL_ROOM: u64 = 2 * COMMIT_ALIGN;
 /// Payloads below this are copied into the commit's front buffer: fewer, larger writes.
 const COPY_BELOW: usize = 16 << 10;
-/// A state above this counts as a body when the disk is nearly full.
-const SMALL_STATE: usize = 4 << 10;
 
 /// The writer, and where it stands.
 #[derive(Debug)]
@@ -210,8 +209,8 @@ impl Writer {
                 let free = self.store.counters.free_bytes.load(Ordering::Relaxed);
                 let wants_room = matches!(item.entry, Entry::Chunk { .. })
                     || !item.second.is_empty()
-                    || item.first.len() > SMALL_STATE;
-                if wants_room && free < self.store.options.reserve_bytes {
+                    || item.first.len() > AcceptRequest::SMALL_STATE_BYTES;
+                if wants_room && free < self.store.options.reserve_bytes / 2 {
                     return Err(EngineError::Full);
                 }
                 if self.checkpointer.is_overrun() {

@@ -1,0 +1,201 @@
+#![allow(clippy::unwrap_used, reason = "test code")]
+//! The coordinator over replicas in memory: what is answered, and what is left behind, where some of them fail.
+
+use super::fake::{FakeCluster, full};
+use super::*;
+use futures_util::StreamExt as _;
+use ringfort_ring::id::{DiskId, Generation};
+use ringfort_ring::layout::Layout as RingLayout;
+use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, RowKey, UploadId};
+use ringfort_wire::manifest::{
+    BodyList, BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, ObjectHead,
+};
+use ringfort_wire::message::{After, ListEntry, ListReply, ListWhat, Request, Response};
+
+const BUCKET: BucketRef = BucketRef {
+    id: BucketId([3; 16]),
+    generation: Generation(0),
+    shard_count: 1,
+};
+
+struct Rig {
+    cluster: FakeCluster,
+    coordinator: Coordinator,
+    _layout: watch::Sender<Option<Arc<RingLayout>>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(CoordinatorOptions::default())
+    }
+
+    fn with(options: CoordinatorOptions) -> Self {
+        let (cluster, coordinator, layout) = FakeCluster::new(options);
+        Self {
+            cluster,
+            coordinator,
+            _layout: layout,
+        }
+    }
+
+    fn set_full(&self, full: [bool; 3]) {
+        for (node, is_full) in self.cluster.nodes.lock().iter_mut().zip(full) {
+            node.is_full = is_full;
+        }
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        body: &'static str,
+    ) -> Result<Proposed<KeyState, ()>, WriteError> {
+        let operation = self.coordinator.operation(None);
+        self.coordinator
+            .propose(BUCKET, &row(name), &operation, |seen| Change::Write {
+                state: KeyState {
+                    head: Some(Box::new(head(&seen, operation.id, body.len()))),
+                    ..KeyState::default()
+                },
+                body: InlineBody::New(Bytes::from_static(body.as_bytes())),
+                answer: Vec::new(),
+            })
+            .await
+    }
+
+    async fn delete(&self, name: &str) -> Result<Proposed<KeyState, ()>, WriteError> {
+        let operation = self.coordinator.operation(None);
+        self.coordinator
+            .propose(BUCKET, &row(name), &operation, |_| Change::Write {
+                state: KeyState::default(),
+                body: InlineBody::None,
+                answer: Vec::new(),
+            })
+            .await
+    }
+}
+
+fn row(name: &str) -> RowKey {
+    RowKey::object(BUCKET.id, ObjectKey::parse(name).unwrap())
+}
+
+fn head(seen: &Seen<'_, KeyState>, owner: OperationId, len: usize) -> ObjectHead {
+    ObjectHead {
+        version: seen.ballot,
+        owner: BodyOwner::Operation(owner),
+        modified_ms: 0,
+        size: len as u64,
+        etag: String::new(),
+        headers: Vec::new(),
+        metadata: Vec::new(),
+        checksums: Vec::new(),
+        part_count: 0,
+        body: BodyPlace::Inline,
+        extensions: Vec::new(),
+    }
+}
+
+fn is_accept(request: &Request) -> bool {
+    matches!(request, Request::Accept(_))
+}
+
+#[tokio::test]
+async fn full_disks_refuse_a_new_value_definitely_before_any_accept_and_take_a_delete() {
+    let rig = Rig::new();
+    rig.put("k", "one").await.unwrap();
+    rig.set_full([true, true, false]);
+    rig.cluster.script(|_, request| {
+        assert!(!is_accept(request), "an Accept has left");
+        None
+    });
+    assert_eq!(rig.put("k", "two").await.unwrap_err(), WriteError::Full);
+    rig.cluster.script(|_, _| None);
+    assert!(matches!(
+        rig.delete("k").await,
+        Ok(Proposed::Written { .. })
+    ));
+    rig.set_full([true, false, false]);
+    assert!(matches!(
+        rig.put("k", "three").await,
+        Ok(Proposed::Written { .. })
+    ));
+}
+
+#[tokio::test]
+async fn an_accept_that_every_full_disk_has_refused_is_definitely_not_written() {
+    let rig = Rig::new();
+    rig.cluster
+        .script(|_, request| is_accept(request).then(|| Err(full())));
+    assert_eq!(rig.put("k", "one").await.unwrap_err(), WriteError::Full);
+    // One may have taken it: its answer was lost.
+    rig.cluster.script(|node, request| {
+        let lost = if node == 2 {
+            CallError::TimedOut
+        } else {
+            full()
+        };
+        is_accept(request).then_some(Err(lost))
+    });
+    let perhaps = rig.put("k", "two").await;
+    assert!(matches!(perhaps, Err(WriteError::OutcomeUnknown(_))));
+    // One has taken it, and says so.
+    rig.cluster
+        .script(|node, request| (node != 2 && is_accept(request)).then(|| Err(full())));
+    let perhaps = rig.put("k", "three").await;
+    assert!(matches!(perhaps, Err(WriteError::OutcomeUnknown(_))));
+}
+
+#[tokio::test]
+async fn a_value_whose_body_is_another_is_never_sent() {
+    let rig = Rig::new();
+    rig.cluster.script(|_, request| {
+        assert!(!is_accept(request), "an Accept has left");
+        None
+    });
+    let operation = rig.coordinator.operation(None);
+    let proposed: Result<Proposed<KeyState, ()>, _> = rig
+        .coordinator
+        .propose(BUCKET, &row("k"), &operation, |seen| Change::Write {
+            state: KeyState {
+                head: Some(Box::new(head(&seen, operation.id, 4))),
+                ..KeyState::default()
+            },
+            body: InlineBody::Keep,
+            answer: Vec::new(),
+        })
+        .await;
+    assert!(matches!(proposed, Err(WriteError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn what_keeps_the_body_of_an_empty_register_has_none() {
+    let rig = Rig::new();
+    let operation = rig.coordinator.operation(None);
+    let proposed: Result<Proposed<KeyState, ()>, _> = rig
+        .coordinator
+        .propose(BUCKET, &row("k"), &operation, |_| Change::Write {
+            state: KeyState::default(),
+            body: InlineBody::Keep,
+            answer: Vec::new(),
+        })
+        .await;
+    assert!(matches!(proposed, Ok(Proposed::Written { .. })));
+}
+
+fn chunk(id: u8, data: &[u8]) -> ChunkRef {
+    ChunkRef {
+        id: ChunkId([id; 16]),
+        len: u32::try_from(data.len()).unwrap(),
+        blake3: *blake3::hash(data).as_bytes(),
+    }
+}
+
+/// Waits for what happens in the background.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..100_000 {
+        if is_so() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it does not happen");
+}
