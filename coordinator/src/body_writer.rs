@@ -27,6 +27,13 @@ pub struct Body {
     is_kept: bool,
 }
 
+/// Where a head says that its body is. The chunks of a list that is stored as chunks itself go the way of a [`Body`]'s:
+/// dropped without [`PlacedBody::keep`], they are deleted.
+pub struct PlacedBody {
+    place: BodyPlace,
+    list: Option<Body>,
+}
+
 impl Coordinator {
     /// A writer for a body of `owner`. Up to `inline_max` bytes it stays in memory, for the Accept.
     #[must_use]
@@ -49,20 +56,23 @@ impl Coordinator {
         &self,
         owner: &ChunkOwner,
         list: BodyList,
-    ) -> Result<BodyPlace, WriteError> {
+    ) -> Result<PlacedBody, WriteError> {
         let encoded = list.encode();
         if encoded.len() <= BodyList::INLINE_MAX_BYTES {
-            return Ok(BodyPlace::Chunks(list));
+            return Ok(PlacedBody::of(BodyPlace::Chunks(list)));
         }
         let mut writer = self.body_writer(owner.clone(), 0);
         writer.push(encoded).await?;
-        let mut body = writer.finish().await?;
-        body.keep();
-        match &body.stored {
-            StoredBody::Chunks(chunks) => Ok(BodyPlace::Listed(chunks.clone())),
+        let body = writer.finish().await?;
+        let place = match &body.stored {
+            StoredBody::Chunks(chunks) => BodyPlace::Listed(chunks.clone()),
             // With `inline_max` 0 a list, which is not empty, is never kept in memory.
-            StoredBody::Inline(_) => Ok(BodyPlace::Chunks(list)),
-        }
+            StoredBody::Inline(_) => BodyPlace::Chunks(list),
+        };
+        Ok(PlacedBody {
+            place,
+            list: Some(body),
+        })
     }
 
     /// The chunks and parts of a body, fetched where they are stored as chunks themselves.
@@ -191,6 +201,39 @@ impl Body {
     /// An Accept that names the body has left, or may have: its chunks stay.
     pub fn keep(&mut self) {
         self.is_kept = true;
+    }
+
+    /// No Accept that names the body was chosen, and none will be: its chunks go.
+    pub fn give_up(mut self) {
+        self.is_kept = false;
+    }
+}
+
+impl PlacedBody {
+    /// A place that is not in need of chunks of its own.
+    #[must_use]
+    pub fn of(place: BodyPlace) -> Self {
+        Self { place, list: None }
+    }
+
+    /// The place.
+    #[must_use]
+    pub fn place(&self) -> &BodyPlace {
+        &self.place
+    }
+
+    /// As [`Body::keep`].
+    pub fn keep(&mut self) {
+        if let Some(list) = &mut self.list {
+            list.keep();
+        }
+    }
+
+    /// As [`Body::give_up`].
+    pub fn give_up(self) {
+        if let Some(list) = self.list {
+            list.give_up();
+        }
     }
 }
 

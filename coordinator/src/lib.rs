@@ -25,7 +25,7 @@ mod types;
 mod view;
 
 pub use body_reader::BodyStream;
-pub use body_writer::{Body, BodyWriter};
+pub use body_writer::{Body, BodyWriter, PlacedBody};
 pub use health::Readiness;
 pub use types::*;
 

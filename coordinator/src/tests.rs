@@ -145,6 +145,36 @@ async fn an_accept_that_every_full_disk_has_refused_is_definitely_not_written() 
 }
 
 #[tokio::test]
+async fn a_list_of_chunks_that_nobody_kept_is_deleted() {
+    let rig = Rig::new();
+    let owner = ChunkOwner {
+        bucket: BUCKET.id,
+        key: ObjectKey::parse("k").unwrap(),
+        owner: BodyOwner::Upload(UploadId([1; 16])),
+    };
+    let list = BodyList {
+        chunks: vec![chunk(9, b"body"); 1_000],
+        parts: Vec::new(),
+    };
+    let chunks = || {
+        let nodes = rig.cluster.nodes.lock();
+        nodes.iter().map(|node| node.chunks.len()).sum::<usize>()
+    };
+    let mut kept = rig
+        .coordinator
+        .body_place(&owner, list.clone())
+        .await
+        .unwrap();
+    assert!(matches!(kept.place(), BodyPlace::Listed(_)));
+    kept.keep();
+    drop(kept);
+    let dropped = rig.coordinator.body_place(&owner, list).await.unwrap();
+    until(|| chunks() == 6).await;
+    drop(dropped);
+    until(|| chunks() == 3).await;
+}
+
+#[tokio::test]
 async fn a_value_whose_body_is_another_is_never_sent() {
     let rig = Rig::new();
     rig.cluster.script(|_, request| {

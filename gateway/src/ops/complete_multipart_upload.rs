@@ -24,7 +24,6 @@ use ringfort_wire::id::UploadId;
 use ringfort_wire::manifest::{
     BodyOwner, BodyPlace, EndedUpload, KeyState, ObjectHead, OpenUpload, UploadEnd,
 };
-use std::time::Duration;
 
 /// Makes the parts named the object of the key.
 pub(super) async fn complete_multipart_upload(
@@ -189,13 +188,15 @@ impl Completion {
         let invocation = Invocation::of(call, bucket, key)
             .with_condition(&self.condition)
             .with(&self.id.0)
+        placed.keep();
+        let place = placed.place().clone();
             .with(&self.digest)
             .digest();
-        let place = coordinator
+        let row = call.row(bucket)?;
+        let mut placed = coordinator
             .body_place(&owner, self.made.list.clone())
             .await?;
         let operation = coordinator.operation(invocation);
-        let row = call.row(bucket)?;
         let now_ms = call.now_ms();
         let decide = |seen: Seen<'_, KeyState>| {
             if let Some(told) = ended_as(seen.state, self.id, self.digest) {
@@ -242,7 +243,7 @@ impl Completion {
         };
         if let (false, BodyPlace::Listed(root)) = (is_ours, &place) {
             // The list's own chunks: nothing names them. Those of the parts belong to the upload, which goes on.
-            coordinator.delete_chunks(root.clone(), Duration::ZERO);
+            placed.give_up();
         }
         match proposed {
             Ok(Proposed::Written {

@@ -4,7 +4,7 @@ use super::invocation::Invocation;
 use super::{Call, Failure, uploads};
 use crate::catalog::Bucket;
 use crate::coordinator::{
-    Body, Change, InlineBody, OperationContext, Proposed, Seen, StoredBody, WriteError,
+    Body, Change, InlineBody, OperationContext, PlacedBody, Proposed, Seen, StoredBody, WriteError,
 };
 use crate::s3::condition::{WriteCondition, WriteVerdict, evaluate_write};
 use crate::s3::error::{ErrorCode, S3Error};
@@ -13,11 +13,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use ringfort_wire::id::{ObjectKey, RowKey};
 use ringfort_wire::manifest::{
-    BodyList, BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, ObjectHead, StoredChecksum,
+    BodyList, BodyOwner, BodyPlace, ChunkOwner, KeyState, ObjectHead, StoredChecksum,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// An object to be, but for its body.
 pub(super) struct Draft {
@@ -122,16 +121,15 @@ impl<'a> Storing<'a> {
         // The identity is as old as the chunks; the time to answer in begins only now that the body is in.
         self.operation.invocation = fresh.invocation;
         self.operation.deadline = fresh.deadline;
-        let (place, inline) = self.place(&body).await?;
-        let chunks = chunks_of(&body, &place);
+        let (mut place, inline) = self.place(&body).await?;
         // From here on an Accept that names the body may leave, and whoever drops this task must not take the chunks.
         body.keep();
-        let stored = self.propose(&draft, &place, &inline).await;
+        place.keep();
+        let stored = self.propose(&draft, place.place(), &inline).await;
         if matches!(stored, Stored::No(_) | Stored::Earlier(_)) {
             // Definite: nothing names these chunks, and nothing will.
-            self.call
-                .coordinator()
-                .delete_chunks(chunks, Duration::ZERO);
+            body.give_up();
+            place.give_up();
         }
         match stored {
             Stored::Yes(told) | Stored::Earlier(told) => Ok(told),
@@ -149,9 +147,9 @@ impl<'a> Storing<'a> {
             .digest()
     }
 
-    async fn place(&self, body: &Body) -> Result<(BodyPlace, Bytes), Failure> {
+    async fn place(&self, body: &Body) -> Result<(PlacedBody, Bytes), Failure> {
         match body.stored() {
-            StoredBody::Inline(bytes) => Ok((BodyPlace::Inline, bytes.clone())),
+            StoredBody::Inline(bytes) => Ok((PlacedBody::of(BodyPlace::Inline), bytes.clone())),
             StoredBody::Chunks(chunks) => {
                 let list = BodyList {
                     chunks: chunks.clone(),
@@ -295,18 +293,6 @@ fn told_of(head: &ObjectHead) -> Told {
         checksums: head.checksums.clone(),
         part_count: head.part_count,
     }
-}
-
-/// Every chunk that a refused write leaves behind: the body's, and its list's.
-fn chunks_of(body: &Body, place: &BodyPlace) -> Vec<ChunkRef> {
-    let mut chunks = match body.stored() {
-        StoredBody::Inline(_) => Vec::new(),
-        StoredBody::Chunks(chunks) => chunks.clone(),
-    };
-    if let BodyPlace::Listed(root) = place {
-        chunks.extend_from_slice(root);
-    }
-    chunks
 }
 
 /// Judges a write's condition over what the register holds.
