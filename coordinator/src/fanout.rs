@@ -30,10 +30,30 @@ impl<R> Answers<R> {
         self.receiver.recv().await
     }
 
+    /// An answer that is there already.
+    pub(super) fn ready(&mut self) -> Option<Answer<R>> {
+        self.receiver.try_recv().ok()
+    }
+
     /// Ends the calls that are still under way, unheard and unwatched.
     pub(super) fn abort(self) {
         for call in self.calls {
             call.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+impl<R> Answers<R> {
+    /// These, and no more.
+    pub(super) fn of(answers: impl IntoIterator<Item = Answer<R>>) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        for answer in answers {
+            let _ = sender.send(answer);
+        }
+        Self {
+            receiver,
+            calls: Vec::new(),
         }
     }
 }

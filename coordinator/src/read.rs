@@ -197,7 +197,7 @@ impl Coordinator {
         let round = RepairRound {
             agreed: ballot,
             highest: rows.iter().map(|(_, accepted, ..)| *accepted).max(),
-            have_all_answered: rows.len() + failed == targets.len(),
+            unanswered: targets.len() - rows.len() - failed,
             reader,
             answers,
         };

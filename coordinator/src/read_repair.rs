@@ -3,7 +3,7 @@
 //! Off the reader's path, and bounded: what does not fit is left to the next reader. The original Accept is
 //! replayed; where promise, horizon or floor refuse it, an identity round writes the value anew.
 
-use super::fanout::Answers;
+use super::fanout::{Answer, Answers};
 use super::view::Place;
 use super::{BucketRef, Coordinator, ReadError, RegisterState, WriteError};
 use parking_lot::Mutex;
@@ -48,9 +48,30 @@ impl LookedAtAgain {
 pub(super) struct RepairRound {
     pub(super) agreed: Ballot,
     pub(super) highest: Option<Ballot>,
-    pub(super) have_all_answered: bool,
+    /// How many replicas have not been heard.
+    pub(super) unanswered: usize,
     pub(super) reader: Reader,
     pub(super) answers: Answers<ReadReply>,
+}
+
+impl RepairRound {
+    fn take_in(&mut self, (from, reply): Answer<ReadReply>) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Ok((ReadReply::Row { accepted, .. }, _)) = reply {
+            self.highest = self.highest.max(Some(accepted));
+            self.reader.on_answer(from, accepted);
+        }
+    }
+
+    /// Takes in what has come; whether all are heard and nobody is behind or ahead.
+    fn is_done(&mut self) -> bool {
+        while let Some(answer) = self.answers.ready() {
+            self.take_in(answer);
+        }
+        let is_one =
+            self.highest <= Some(self.agreed) && self.reader.behind(self.agreed).is_empty();
+        self.unanswered == 0 && is_one
+    }
 }
 
 /// What all replicas of a row hold.
@@ -81,8 +102,7 @@ impl Coordinator {
         mut round: RepairRound,
     ) {
         let agreed = round.agreed;
-        let is_one = round.highest <= Some(agreed) && round.reader.behind(agreed).is_empty();
-        if round.have_all_answered && is_one {
+        if round.is_done() {
             return;
         }
         let Ok(permit) = self.inner.repairs.clone().try_acquire_owned() else {
@@ -91,11 +111,8 @@ impl Coordinator {
         let (coordinator, row, place) = (self.clone(), row.clone(), place.clone());
         tokio::spawn(async move {
             let permit = permit;
-            while let Some((from, reply)) = round.answers.next().await {
-                if let Ok((ReadReply::Row { accepted, .. }, _)) = reply {
-                    round.highest = round.highest.max(Some(accepted));
-                    round.reader.on_answer(from, accepted);
-                }
+            while let Some(answer) = round.answers.next().await {
+                round.take_in(answer);
             }
             if round.highest > Some(agreed) {
                 // Mostly a write on its way. One that was cut short must not surface weeks later.
@@ -335,3 +352,35 @@ mod tests {
         assert!(waiting.begin(&row));
     }
 }
+    #[test]
+    fn a_read_whose_last_answer_is_there_needs_no_repair() {
+        use ringfort_ring::id::{DiskId, Epoch};
+        use ringfort_ring::quorum::QuorumRule;
+        let replica = |n: u8| Replica {
+            disk: DiskId([n; 16]),
+            joined: Epoch(1),
+        };
+        let at = |ms| Ballot::last_at(ringfort_ring::hlc::Timestamp::from_ms(ms));
+        let is_done = |late: Ballot| {
+            let members = vec![replica(1), replica(2), replica(3)];
+            let mut reader = Reader::new(QuorumRule::stable(members));
+            reader.on_answer(replica(1), at(5));
+            reader.on_answer(replica(2), at(5));
+            let reply = ReadReply::Row {
+                accepted: late,
+                state: None,
+            };
+            let mut round = RepairRound {
+                agreed: at(5),
+                highest: Some(at(5)),
+                unanswered: 1,
+                reader,
+                answers: Answers::of([(replica(3), Ok((reply, bytes::Bytes::new())))]),
+            };
+            round.is_done()
+        };
+        assert!(is_done(at(5)));
+        assert!(!is_done(at(4)));
+        assert!(!is_done(at(6)));
+    }
+

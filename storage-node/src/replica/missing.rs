@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(10);
 /// More than so many are not remembered: the sweep between replicas finds the rest.
 const REMEMBERED_MAX: usize = 500_000;
+/// Lists of chunks that wait to be read, at most.
+const LISTS_MAX: usize = 10_000;
+/// The fewest bytes of a chunk in a state: its id, its length and its digest.
+const CHUNK_BYTES_MIN: usize = 16 + 1 + 32;
 
 #[derive(Default)]
 pub(super) struct MissingChunks {

@@ -124,6 +124,8 @@ impl DiskReplica {
                     None => return Err(unavailable()),
                 },
                 Ok(Accepting::Append) => {
+                    // A body beside the state is the whole body: there are no chunks to look for.
+                    let is_inline = !body.is_empty();
                     let commit = self.inner.engine.submit(Mutation::Row {
                         partition,
                         epoch: claim.epoch,
@@ -139,7 +141,8 @@ impl DiskReplica {
                     tokio::spawn(async move {
                         let done = commit.await;
                         drop(room);
-                        replica.decided(&key, claim.ballot, &state, done, &sender);
+                        let chunks_in = (!is_inline).then_some(&state[..]);
+                        replica.decided(&key, claim.ballot, chunks_in, done, &sender);
                     });
                     fate
                 }
@@ -157,7 +160,7 @@ impl DiskReplica {
         &self,
         key: &RowKey,
         ballot: Ballot,
-        state: &[u8],
+        chunks_in: Option<&[u8]>,
         done: Result<(), EngineError>,
         sender: &watch::Sender<Fate>,
     ) {
@@ -168,7 +171,7 @@ impl DiskReplica {
         self.inner.slots.lock(key).decided(key, ballot, durable);
         let is_done = done.is_ok();
         sender.send_replace(Some(done));
-        if is_done {
+        if is_done && let Some(state) = chunks_in {
             self.note_chunks(key, state);
         }
     }
