@@ -21,6 +21,7 @@ use ringfort_wire::id::{ObjectKey, RowKey};
 use ringfort_wire::manifest::KeyState;
 use ringfort_wire::message::{
     After, ListEntry, ListReply, ListRequest, ListWhat, ObjectSummary, ShardClaim, UploadSummary,
+    common_prefix,
 };
 use ringfort_wire::transport::Lane;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -311,7 +312,8 @@ impl Coordinator {
                 .and_then(|(.., found)| found),
             _ => self.read_found(bucket, query.what, key).await?,
         };
-        let folded = folded_into(query, &name);
+        let folded =
+            common_prefix(&name, &query.prefix, query.delimiter.as_deref()).map(str::to_owned);
         let listed = found.and_then(|found| shown(query.what, name, found));
         Ok(match (listed, folded) {
             (Some(_), Some(prefix)) => Some(Listed::Prefix(prefix)),
@@ -474,14 +476,6 @@ fn shown(what: ListWhat, key: String, found: Found) -> Option<Listed> {
             (!uploads.is_empty()).then_some(Listed::Uploads { key, uploads })
         }
     }
-}
-
-/// The common prefix that a key is folded into.
-fn folded_into(query: &ListQuery, key: &str) -> Option<String> {
-    let delimiter = query.delimiter.as_deref()?;
-    let rest = key.strip_prefix(query.prefix.as_str())?;
-    let end = query.prefix.len() + rest.find(delimiter)? + delimiter.len();
-    Some(key[..end].to_owned())
 }
 
 fn merge(pages: &[NodePage], query: &ListQuery, bucket: BucketRef) -> Merged {

@@ -13,7 +13,7 @@ use ringfort_wire::id::{BucketId, ObjectKey};
 use ringfort_wire::manifest::KeyState;
 use ringfort_wire::message::{
     After, ListEntry, ListReply, ListRequest, ListWhat, ObjectSummary, RaiseRequest, ShardClaim,
-    UploadSummary,
+    UploadSummary, common_prefix,
 };
 use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
@@ -22,6 +22,8 @@ use std::ops::Bound;
 const BATCH: usize = 256;
 /// The most entries of one answer, whatever was asked: it must fit a frame.
 const ENTRIES_MAX: usize = 5_000;
+/// The most bytes of them: half of what a frame holds.
+const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The most rows that one answer looks at, whatever was asked.
 const EXAMINE_MAX: u32 = 50_000;
 
@@ -219,11 +221,12 @@ impl Walk {
             .min(ENTRIES_MAX);
         let examine_limit = request.examine_limit.clamp(1, EXAMINE_MAX);
         let mut entries: Vec<ListEntry> = Vec::new();
-        let mut live: usize = 0;
+        let (mut live, mut bytes): (usize, usize) = (0, 0);
         let mut position = request.after.clone();
         loop {
             // Dead rows count against the frame as well as live ones.
-            if live >= limit || entries.len() >= ENTRIES_MAX || self.examined >= examine_limit {
+            let is_page_full = live >= limit || entries.len() >= ENTRIES_MAX || bytes >= BYTES_MAX;
+            if is_page_full || self.examined >= examine_limit {
                 return Ok(ListReply::Page {
                     entries,
                     examined_to: Some(position),
@@ -249,20 +252,23 @@ impl Walk {
                 ListWhat::Uploads => !state.uploads.is_empty(),
             };
             live += usize::from(is_live);
-            if is_live && let Some(prefix) = common_prefix(request, key.as_str()) {
+            let folded = common_prefix(key.as_str(), &request.prefix, request.delimiter.as_deref());
+            if is_live && let Some(prefix) = folded.map(str::to_owned) {
                 let behind = successor(prefix.as_bytes());
                 for cursor in &mut self.cursors {
                     cursor.seek(&behind);
                 }
                 position = After::Prefix(prefix.clone());
-                entries.push(ListEntry::Prefix {
+                let entry = ListEntry::Prefix {
                     prefix,
                     witness: key,
                     accepted: row.ballot,
-                });
+                };
+                bytes += entry.bytes_at_most();
+                entries.push(entry);
                 continue;
             }
-            entries.push(ListEntry::Row {
+            let entry = ListEntry::Row {
                 accepted: row.ballot,
                 object: state
                     .head
@@ -274,7 +280,9 @@ impl Walk {
                     ListWhat::Uploads => state.uploads.iter().map(UploadSummary::from).collect(),
                 },
                 key,
-            });
+            };
+            bytes += entry.bytes_at_most();
+            entries.push(entry);
         }
         Ok(ListReply::Page {
             entries,
@@ -300,14 +308,6 @@ fn start_of(request: &ListRequest) -> Bound<Vec<u8>> {
         }
         After::Key(_) | After::At(_) => Bound::Included(prefix.to_vec()),
     }
-}
-
-/// From the key's start up to and with the first delimiter behind the prefix.
-fn common_prefix(request: &ListRequest, key: &str) -> Option<String> {
-    let delimiter = request.delimiter.as_deref()?;
-    let rest = key.strip_prefix(request.prefix.as_str())?;
-    let end = request.prefix.len() + rest.find(delimiter)? + delimiter.len();
-    Some(key[..end].to_owned())
 }
 
 /// The smallest byte string behind every one that begins with `prefix`, which is UTF-8 and so holds no 0xff.

@@ -520,6 +520,36 @@ async fn a_listing_folds_prefixes_shows_the_dead_and_says_how_far_it_looked() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_longest_keys_fits_a_frame_and_the_next_goes_on_behind_it() {
+    const KEYS: usize = 5_000;
+    let rig = Rig::new().await;
+    let name = |index: usize| format!("{index:05}{}", "k".repeat(1_019));
+    let accepts = (0..KEYS).map(|index| {
+        let rig = &rig;
+        async move { rig.accept(&name(index), claim(ballot(1)), "").await }
+    });
+    for accepted in futures_util::future::join_all(accepts).await {
+        assert_eq!(accepted, AcceptReply::Accepted);
+    }
+    let mut request = list_request(&rig, "", None, 100_000);
+    let (mut found, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = list::list(std::slice::from_ref(&rig.replica), request.clone()).await;
+        let reply = Response::List(page.unwrap());
+        assert!(reply.encode().len() < 4 << 20);
+        let (names, examined_to) = names(&rig, request.clone()).await;
+        found.extend(names);
+        pages += 1;
+        match examined_to {
+            Some(after) => request.after = after,
+            None => break,
+        }
+    }
+    assert_eq!(found, (0..KEYS).map(name).collect::<Vec<_>>());
+    assert_eq!(pages, 3);
+}
+
+#[tokio::test]
 async fn a_row_with_a_rotten_body_is_answered_without_it() {
     let rig = Rig::new().await;
     let body = "b".repeat(5_000);

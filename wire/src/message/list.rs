@@ -117,6 +117,42 @@ pub enum ListEntry {
     },
 }
 
+impl ListEntry {
+    /// Not fewer bytes than it has in an answer: pages are bounded by them.
+    #[must_use]
+    pub fn bytes_at_most(&self) -> usize {
+        /// Tags, lengths, numbers and a ballot, at their longest.
+        const FIXED: usize = 96;
+        match self {
+            Self::Row {
+                key,
+                object,
+                uploads,
+                ..
+            } => {
+                let object = object
+                    .as_ref()
+                    .map_or(0, |object| object.etag.len() + 8 * object.checksums.len());
+                let uploads = uploads.iter().map(|upload| 48 + upload.initiator.len());
+                FIXED + key.as_bytes().len() + object + uploads.sum::<usize>()
+            }
+            Self::Prefix {
+                prefix, witness, ..
+            } => FIXED + prefix.len() + witness.as_bytes().len(),
+        }
+    }
+}
+
+/// The common prefix that a key is folded into: from its start up to and with the first delimiter behind the prefix
+/// asked for. `None`: it stands for itself.
+#[must_use]
+pub fn common_prefix<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<&'a str> {
+    let delimiter = delimiter?;
+    let rest = key.strip_prefix(prefix)?;
+    let end = prefix.len() + rest.find(delimiter)? + delimiter.len();
+    Some(&key[..end])
+}
+
 /// What a listing says of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectSummary {

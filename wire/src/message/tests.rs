@@ -509,6 +509,16 @@ fn kinds_keep_their_numbers_for_ever() {
 }
 
 #[test]
+fn a_key_is_folded_behind_the_prefix_asked_for() {
+    assert_eq!(common_prefix("a/b/c", "", Some("/")), Some("a/"));
+    assert_eq!(common_prefix("a/b/c", "a/", Some("/")), Some("a/b/"));
+    assert_eq!(common_prefix("a/b", "a/", Some("/")), None);
+    assert_eq!(common_prefix("aXYb", "", Some("XY")), Some("aXY"));
+    assert_eq!(common_prefix("b/c", "a", Some("/")), None);
+    assert_eq!(common_prefix("a/b", "", None), None);
+}
+
+#[test]
 fn error_codes_keep_their_numbers_for_ever() {
     use NodeErrorCode::*;
     let codes = [
@@ -539,6 +549,9 @@ proptest! {
                 let decoded = Request::decode(request.kind(), shorter);
                 prop_assert!(decoded.is_err() || body.is_empty(), "{}", request.name());
             }
+        }
+        for entry in filling.entries() {
+            prop_assert!(encode(&entry).len() <= entry.bytes_at_most(), "{entry:?}");
         }
         for response in filling.responses() {
             let body = response.encode();
