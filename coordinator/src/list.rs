@@ -75,14 +75,28 @@ impl Coordinator {
     /// Lists a bucket: at most `query.limit` entries behind `query.after`.
     ///
     /// # Errors
-    /// [`ReadError::NotEnoughReplicas`] where one shard has no majority.
+    /// [`ReadError::NotEnoughReplicas`] where one shard has no majority, and where nothing but deleted keys was found
+    /// in time: a page goes on behind its last entry.
     pub async fn list(&self, bucket: BucketRef, query: &ListQuery) -> Result<ListPage, ReadError> {
+        let page = self.list_in_pieces(bucket, query).await?;
+        found_or_done(page)
+    }
+
+    /// As [`Coordinator::list`], for who can go on from [`ListPage::next`]: very many deleted keys make pages without
+    /// an entry.
+    ///
+    /// # Errors
+    /// [`ReadError::NotEnoughReplicas`] where one shard has no majority.
+    pub async fn list_in_pieces(
+        &self,
+        bucket: BucketRef,
+        query: &ListQuery,
+    ) -> Result<ListPage, ReadError> {
         let deadline = Instant::now() + self.inner.options.operation_timeout;
         self.list_until(bucket, query, deadline).await
     }
 
-    /// As [`Coordinator::list`]. At the deadline, what was found so far is a page that ends early; where that is
-    /// nothing (very many deleted keys), there is no position to go on from, and no answer.
+    /// At the deadline, what was found so far is a page that ends early.
     async fn list_until(
         &self,
         bucket: BucketRef,
@@ -113,6 +127,7 @@ impl Coordinator {
                     return Ok(ListPage {
                         entries,
                         is_truncated: true,
+                        next: None,
                     });
                 }
             }
@@ -120,12 +135,17 @@ impl Coordinator {
                 return Ok(ListPage {
                     entries,
                     is_truncated: false,
+                    next: None,
                 });
             };
-            if Instant::now() >= deadline {
-                return ended_early(entries, query.limit);
-            }
             after = resume(&bound, entries.last(), query);
+            if Instant::now() >= deadline {
+                return Ok(ListPage {
+                    entries,
+                    is_truncated: true,
+                    next: Some(after),
+                });
+            }
         }
     }
 
@@ -371,7 +391,8 @@ impl Coordinator {
             limit: 1,
             what: query.what,
         };
-        let page = self.list_until(bucket, &behind, deadline).await?;
+        // Not known to be dead where time has run out on the way.
+        let page = found_or_done(self.list_until(bucket, &behind, deadline).await?)?;
         Ok(!page.entries.is_empty())
     }
 
@@ -394,16 +415,14 @@ impl Coordinator {
     }
 }
 
-fn ended_early(entries: Vec<Listed>, limit: usize) -> Result<ListPage, ReadError> {
-    if entries.is_empty() || limit == 0 {
+/// Refuses a page that says "more" without showing any.
+fn found_or_done(page: ListPage) -> Result<ListPage, ReadError> {
+    if page.entries.is_empty() && page.is_truncated {
         return Err(ReadError::NotEnoughReplicas(
             "nothing but deleted keys was found in time".to_owned(),
         ));
     }
-    Ok(ListPage {
-        entries,
-        is_truncated: true,
-    })
+    Ok(page)
 }
 
 /// Why the nodes' answers do not make a page.
@@ -719,13 +738,6 @@ mod tests {
         assert_eq!(lacking(Reason::Epoch, 5), Some(Shard(3)));
         assert_eq!(lacking(Reason::Epoch, 6), None);
         assert_eq!(lacking(Reason::Generation, 5), None);
-    }
-
-    #[test]
-    fn a_listing_out_of_time_shows_what_it_has_or_says_so() {
-        let page = ended_early(vec![Listed::Prefix("a/".to_owned())], 10).expect("a page");
-        assert!(page.is_truncated);
-        assert!(ended_early(Vec::new(), 10).is_err());
     }
 
     trait ForTest {

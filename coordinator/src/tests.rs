@@ -211,6 +211,55 @@ async fn what_keeps_the_body_of_an_empty_register_has_none() {
     assert!(matches!(proposed, Ok(Proposed::Written { .. })));
 }
 
+#[tokio::test]
+async fn a_listing_that_meets_only_deleted_keys_in_its_time_goes_on_behind_them() {
+    let rig = Rig::with(CoordinatorOptions {
+        operation_timeout: Duration::ZERO,
+        ..CoordinatorOptions::default()
+    });
+    let accepted = rig.coordinator.fresh_ballot();
+    rig.cluster.script(move |_, request| {
+        let Request::List(request) = request else {
+            return None;
+        };
+        let n = match &request.after {
+            After::Key(key) => key.trim_start_matches('k').parse::<u32>().unwrap() + 1,
+            _ => 0,
+        };
+        let key = format!("k{n}");
+        let page = ListReply::Page {
+            entries: vec![ListEntry::Row {
+                key: ObjectKey::parse(key.clone()).unwrap(),
+                accepted,
+                object: None,
+                uploads: Vec::new(),
+            }],
+            examined_to: Some(After::Key(key)),
+        };
+        Some(Ok((Response::List(page), Bytes::new())))
+    });
+    let mut query = ListQuery {
+        prefix: String::new(),
+        after: After::Start,
+        delimiter: None,
+        limit: 10,
+        what: ListWhat::Objects,
+    };
+    for n in 0..3 {
+        let page = rig
+            .coordinator
+            .list_in_pieces(BUCKET, &query)
+            .await
+            .unwrap();
+        assert_eq!((page.entries.len(), page.is_truncated), (0, true));
+        assert_eq!(page.next, Some(After::Key(format!("k{n}"))));
+        query.after = page.next.unwrap();
+    }
+    // Whoever can go on from entries only is not told of an end that is none.
+    let page = rig.coordinator.list(BUCKET, &query).await;
+    assert!(matches!(page, Err(ReadError::NotEnoughReplicas(_))));
+}
+
 fn chunk(id: u8, data: &[u8]) -> ChunkRef {
     ChunkRef {
         id: ChunkId([id; 16]),

@@ -276,6 +276,8 @@ pub struct ListPage {
     pub entries: Vec<Listed>,
     /// Whether there is more behind the last of them.
     pub is_truncated: bool,
+    /// Where it goes on, if that is not behind the last entry: everything before was looked at.
+    pub next: Option<ringfort_wire::message::After>,
 }
 
 /// A part of an open upload as a read answers it.

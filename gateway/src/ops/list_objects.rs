@@ -41,7 +41,8 @@ pub(super) async fn list_objects_v2(call: &Call, bucket: &Bucket) -> Result<Answ
             Some(key) => after_marker(key, &asked.prefix, asked.delimiter.as_deref()),
         },
     };
-    let (page, last) = asked.page(call, bucket, after).await?;
+    // A token names any position; the markers of the other forms name keys that were shown.
+    let (page, last) = asked.page_or_piece(call, bucket, after, true).await?;
     let next = match last.filter(|_| page.is_truncated) {
         Some(last) => {
             let key = call.gateway.catalog().token_key().await?;
@@ -128,6 +129,17 @@ impl Asked {
         bucket: &Bucket,
         after: After,
     ) -> Result<(ListPage, Option<After>), Failure> {
+        self.page_or_piece(call, bucket, after, false).await
+    }
+
+    /// As [`Asked::page`]; where it may be a piece, one that shows nothing has a position too.
+    async fn page_or_piece(
+        self,
+        call: &Call,
+        bucket: &Bucket,
+        after: After,
+        may_be_piece: bool,
+    ) -> Result<(ListPage, Option<After>), Failure> {
         let mut page = ListPage {
             bucket: bucket.name.as_str().to_owned(),
             prefix: self.prefix.clone(),
@@ -147,12 +159,18 @@ impl Asked {
             limit: usize::try_from(self.max_keys).unwrap_or(1),
             what: ListWhat::Objects,
         };
-        let found = call.coordinator().list(bucket.reference, &query).await?;
+        let coordinator = call.coordinator();
+        let found = if may_be_piece {
+            coordinator.list_in_pieces(bucket.reference, &query).await?
+        } else {
+            coordinator.list(bucket.reference, &query).await?
+        };
         page.is_truncated = found.is_truncated;
         let last = found.entries.last().map(|entry| match entry {
             Listed::Object { key, .. } | Listed::Uploads { key, .. } => After::Key(key.clone()),
             Listed::Prefix(prefix) => After::Prefix(prefix.clone()),
         });
+        let last = found.next.filter(|_| may_be_piece).or(last);
         for entry in found.entries {
             match entry {
                 Listed::Object { key, summary } => {

@@ -25,13 +25,15 @@ pub(super) fn after_marker(marker: &str, prefix: &str, delimiter: Option<&str>) 
 }
 
 const KEY: u8 = b'k';
+const AT: u8 = b'a';
 const PREFIX: u8 = b'p';
 
 /// A token's payload for the position behind the last entry of a page.
 pub(super) fn to_payload(after: &After) -> Vec<u8> {
     let (tag, text) = match after {
         After::Prefix(text) => (PREFIX, text.as_str()),
-        After::Key(text) | After::At(text) => (KEY, text.as_str()),
+        After::Key(text) => (KEY, text.as_str()),
+        After::At(text) => (AT, text.as_str()),
         After::Start => (KEY, ""),
     };
     [&[tag], text.as_bytes()].concat()
@@ -49,6 +51,7 @@ pub(super) fn from_payload(payload: Vec<u8>) -> Result<After, S3Error> {
     match text.split_at_checked(1) {
         Some(("k", "")) => Ok(After::Start),
         Some(("k", key)) => Ok(After::Key(key.to_owned())),
+        Some(("a", text)) => Ok(After::At(text.to_owned())),
         Some(("p", prefix)) => Ok(After::Prefix(prefix.to_owned())),
         _ => Err(refused()),
     }
@@ -78,6 +81,7 @@ mod tests {
         for after in [
             After::Start,
             After::Key("a\u{e9}".to_owned()),
+            After::At("b".to_owned()),
             After::Prefix("a/".to_owned()),
         ] {
             assert_eq!(from_payload(to_payload(&after)).unwrap(), after);
