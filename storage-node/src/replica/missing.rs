@@ -10,11 +10,11 @@ use ringfort_ring::layout::Layout;
 use ringfort_ring::placement;
 use ringfort_wire::id::{ChunkId, Payload, RowKey};
 use ringfort_wire::manifest::{
-    BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, ObjectHead, PartState,
+    BodyList, BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, PartState,
 };
 use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest};
 use ringfort_wire::transport::{Lane, Transport, call};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -39,6 +39,16 @@ struct Missing {
     wanted: BTreeMap<ChunkId, Wanted>,
     /// The same chunks by the time at which they are due: of very many, the next are found at once.
     order: BTreeSet<(Instant, ChunkId)>,
+    /// Lists that are stored as chunks, in the order in which they are due: what they name is noted when they are read.
+    lists: VecDeque<WantedList>,
+}
+
+/// The chunks of a list of chunks, of which this disk need not hold any itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct WantedList {
+    due: Instant,
+    chunks: Vec<ChunkRef>,
+    owner: ChunkOwner,
 }
 
 #[derive(Clone)]
@@ -46,6 +56,11 @@ struct Wanted {
     due: Instant,
     /// Length, digest and owner, as a manifest names them; unknown for a chunk that was found rotten.
     named: Option<(ChunkRef, ChunkOwner)>,
+}
+
+enum NotFetched {
+    NobodyHas,
+    NotYet,
 }
 
 enum Fetched {
@@ -87,6 +102,29 @@ impl MissingChunks {
         missing.order.insert((due, chunk));
     }
 
+    fn note_list(&self, chunks: Vec<ChunkRef>, owner: ChunkOwner, patience: Duration) {
+        let mut missing = self.inner.lock();
+        if missing.lists.len() < LISTS_MAX {
+            missing.lists.push_back(WantedList {
+                due: Instant::now() + patience,
+                chunks,
+                owner,
+            });
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn lists_waiting(&self) -> usize {
+        self.inner.lock().lists.len()
+    }
+
+    fn take_due_list(&self) -> Option<WantedList> {
+        let now = Instant::now();
+        let mut missing = self.inner.lock();
+        let at = missing.lists.iter().position(|list| list.due <= now)?;
+        missing.lists.remove(at)
+    }
+
     fn due(&self, limit: usize) -> Vec<(ChunkId, Wanted)> {
         let now = Instant::now();
         let missing = self.inner.lock();
@@ -113,8 +151,50 @@ impl MissingChunks {
 impl DiskReplica {
     /// Notes the chunks of an accepted state that should be here and are not.
     pub(super) fn note_chunks(&self, key: &RowKey, state: &[u8]) {
-        for (chunk, owner) in named_chunks(key, state) {
-            self.note_chunk(chunk, owner);
+        if state.len() < CHUNK_BYTES_MIN {
+            return;
+        }
+        let Some(named) = named_chunks(key, state) else {
+            return;
+        };
+        for chunk in &named.chunks {
+            self.note_chunk(*chunk, named.owner.clone());
+        }
+        if named.are_a_list {
+            self.inner
+                .missing
+                .note_list(named.chunks, named.owner, PATIENCE);
+        }
+    }
+
+    /// Notes what a list that is stored as chunks names. The list itself may be another disk's.
+    async fn expand(&self, transport: &dyn Transport, layout: &Layout, list: WantedList) {
+        let mut encoded = Vec::new();
+        for chunk in &list.chunks {
+            let here = self.inner.engine.chunk(chunk.id, 0..chunk.len).await;
+            let data = match here {
+                Ok(Some(data)) if verify(chunk, &data).await.is_ok() => Ok(data),
+                _ => self.fetch_from_peers(transport, layout, chunk).await,
+            };
+            match data {
+                Ok(data) => encoded.extend_from_slice(&data),
+                Err(NotFetched::NobodyHas) => return,
+                Err(NotFetched::NotYet) => {
+                    self.inner.missing.note_list(list.chunks, list.owner, AGAIN);
+                    return;
+                }
+            }
+        }
+        let Ok(named) = BodyList::decode(&encoded) else {
+            tracing::error!(key = %list.owner.key, "a list of chunks is not one; what it names cannot be noted");
+            return;
+        };
+        for (index, chunk) in named.chunks.into_iter().enumerate() {
+            self.note_chunk(chunk, list.owner.clone());
+            // A list may name a million of them; others have their turn in between.
+            if index % 256 == 255 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -132,6 +212,17 @@ impl DiskReplica {
                 .note(chunk.id, Some((chunk, owner)), PATIENCE);
         }
         is_lacking
+    }
+
+    /// Reads every list that waits, due or not; how many there were.
+    #[cfg(test)]
+    pub(super) async fn expand_all(&self, transport: &dyn Transport, layout: &Layout) -> usize {
+        let lists = std::mem::take(&mut self.inner.missing.inner.lock().lists);
+        let count = lists.len();
+        for list in lists {
+            self.expand(transport, layout, list).await;
+        }
+        count
     }
 
     /// Fetches some of what is due; whether there was any.
@@ -154,7 +245,12 @@ impl DiskReplica {
                 Fetched::NotYet => self.inner.missing.later(*chunk),
             }
         }
-        !due.is_empty()
+        let list = self.inner.missing.take_due_list();
+        let was_any = !due.is_empty() || list.is_some();
+        if let Some(list) = list {
+            self.expand(transport, layout, list).await;
+        }
+        was_any
     }
 
     async fn fetch_one(
@@ -164,12 +260,37 @@ impl DiskReplica {
         id: ChunkId,
         wanted: &Wanted,
     ) -> Fetched {
-        let partition = placement::partition_of_chunk(id.0, layout.partition_count());
         let Some((chunk, owner)) = self.description(id, wanted).await else {
             return Fetched::NotYet;
         };
-        let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
+        let partition = placement::partition_of_chunk(id.0, layout.partition_count());
+        let Some(row) = layout.row(partition) else {
             return Fetched::NotYet;
+        };
+        match self.fetch_from_peers(transport, layout, &chunk).await {
+            Ok(data) => {
+                let is_kept = self.keep(partition, row.epoch, &chunk, &owner, data);
+                if is_kept.await {
+                    Fetched::Here
+                } else {
+                    Fetched::NotYet
+                }
+            }
+            Err(NotFetched::NotYet) => Fetched::NotYet,
+            Err(NotFetched::NobodyHas) => Fetched::NobodyHas,
+        }
+    }
+
+    /// A chunk from the first other replica that has it whole.
+    async fn fetch_from_peers(
+        &self,
+        transport: &dyn Transport,
+        layout: &Layout,
+        chunk: &ChunkRef,
+    ) -> Result<Payload, NotFetched> {
+        let partition = placement::partition_of_chunk(chunk.id.0, layout.partition_count());
+        let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
+            return Err(NotFetched::NotYet);
         };
         let mut are_all_without = true;
         for to in rule.members() {
@@ -183,7 +304,7 @@ impl DiskReplica {
                 to,
                 partition,
                 epoch: row.epoch,
-                id,
+                id: chunk.id,
                 from: 0,
                 len: chunk.len,
             };
@@ -197,26 +318,21 @@ impl DiskReplica {
                 deadline,
             )
             .await;
-            let data = match reply {
-                Ok((FetchChunkReply::Found, data)) => data,
-                Ok((FetchChunkReply::Missing, _)) => continue,
-                Ok((FetchChunkReply::Refused(_), _)) | Err(_) => {
-                    are_all_without = false;
-                    continue;
+            match reply {
+                Ok((FetchChunkReply::Found, data)) if verify(chunk, &data).await.is_ok() => {
+                    return Ok(data);
                 }
-            };
-            are_all_without = false;
-            if verify(&chunk, &data).await.is_ok()
-                && self.keep(partition, row.epoch, &chunk, &owner, data).await
-            {
-                return Fetched::Here;
+                Ok((FetchChunkReply::Missing, _)) => {}
+                Ok((FetchChunkReply::Found | FetchChunkReply::Refused(_), _)) | Err(_) => {
+                    are_all_without = false;
+                }
             }
         }
-        if are_all_without {
-            Fetched::NobodyHas
+        Err(if are_all_without {
+            NotFetched::NobodyHas
         } else {
-            Fetched::NotYet
-        }
+            NotFetched::NotYet
+        })
     }
 
     /// What a chunk must be: as a manifest names it, else as this disk's own (rotten) record still says.
@@ -280,43 +396,63 @@ pub(super) fn manifest_owner(owner: crate::engine::ChunkOwner) -> ChunkOwner {
     }
 }
 
-/// The chunks that a state names. Those of a stored list are not looked up: its own chunks are named.
-fn named_chunks(key: &RowKey, state: &[u8]) -> Vec<(ChunkRef, ChunkOwner)> {
-    let owned = |chunks: &[ChunkRef], owner: BodyOwner| {
-        chunks
-            .iter()
-            .map(|chunk| {
-                let owner = ChunkOwner {
-                    bucket: key.bucket,
-                    key: key.key.clone(),
-                    owner,
-                };
-                (*chunk, owner)
-            })
-            .collect()
+/// The chunks that a state names.
+struct Named {
+    chunks: Vec<ChunkRef>,
+    owner: ChunkOwner,
+    /// Whether they hold a list that names the body's own chunks.
+    are_a_list: bool,
+}
+
+fn named_chunks(key: &RowKey, state: &[u8]) -> Option<Named> {
+    let (chunks, owner, are_a_list) = match &key.part {
+        Some(part) => {
+            let head = PartState::decode(state).ok()?.part?;
+            (head.chunks, BodyOwner::Upload(part.upload), false)
+        }
+        None => {
+            let head = KeyState::decode(state).ok()?.head?;
+            match head.body {
+                BodyPlace::Inline => return None,
+                BodyPlace::Chunks(list) => (list.chunks, head.owner, false),
+                BodyPlace::Listed(chunks) => (chunks, head.owner, true),
+            }
+        }
     };
-    if let Some(part) = &key.part {
-        return match PartState::decode(state) {
-            Ok(PartState {
-                part: Some(head), ..
-            }) => owned(&head.chunks, BodyOwner::Upload(part.upload)),
-            _ => Vec::new(),
-        };
-    }
-    let head: Option<Box<ObjectHead>> = KeyState::decode(state).ok().and_then(|state| state.head);
-    let Some(head) = head else {
-        return Vec::new();
-    };
-    match &head.body {
-        BodyPlace::Inline => Vec::new(),
-        BodyPlace::Chunks(list) => owned(&list.chunks, head.owner),
-        BodyPlace::Listed(chunks) => owned(chunks, head.owner),
-    }
+    Some(Named {
+        chunks,
+        owner: ChunkOwner {
+            bucket: key.bucket,
+            key: key.key.clone(),
+            owner,
+        },
+        are_a_list,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_read_in_its_time_and_only_so_many_wait() {
+        let missing = MissingChunks::default();
+        let owner = |n: usize| ChunkOwner {
+            bucket: ringfort_wire::id::BucketId([1; 16]),
+            key: ringfort_wire::id::ObjectKey::parse(format!("k{n}")).expect("a legal key"),
+            owner: BodyOwner::Upload(ringfort_wire::id::UploadId([2; 16])),
+        };
+        missing.note_list(Vec::new(), owner(0), AGAIN);
+        for n in 1..=LISTS_MAX {
+            missing.note_list(Vec::new(), owner(n), Duration::ZERO);
+        }
+        assert_eq!(missing.inner.lock().lists.len(), LISTS_MAX);
+        let next = missing.take_due_list().map(|list| list.owner);
+        assert_eq!(next, Some(owner(1)));
+        let late = MissingChunks::default();
+        late.note_list(Vec::new(), owner(0), AGAIN);
+        assert_eq!(late.take_due_list(), None);
+    }
 
     #[test]
     fn a_chunk_is_due_in_its_time_and_forgotten_whole() {

@@ -586,6 +586,70 @@ async fn a_listing_names_the_shard_that_is_not_held_here() {
     );
 }
 
+fn chunk_of(id: u8, data: &Payload) -> ringfort_wire::manifest::ChunkRef {
+    ringfort_wire::manifest::ChunkRef {
+        id: ringfort_wire::id::ChunkId([id; 16]),
+        len: u32::try_from(data.len()).unwrap(),
+        blake3: *blake3::hash(data).as_bytes(),
+    }
+}
+
+#[tokio::test]
+async fn the_chunks_that_a_stored_list_names_are_missed_too() {
+    let rig = Rig::new().await;
+    let named = [8, 9].map(|id| chunk_of(id, &Payload::from_static(b"body")));
+    let list = ringfort_wire::manifest::BodyList {
+        chunks: named.to_vec(),
+        parts: Vec::new(),
+    }
+    .encode();
+    let stored = chunk_of(7, &list);
+    let owner = ringfort_wire::manifest::ChunkOwner {
+        bucket: BucketId([3; 16]),
+        key: ObjectKey::parse("k").unwrap(),
+        owner: BodyOwner::Upload(ringfort_wire::id::UploadId([0; 16])),
+    };
+    let store = |chunk, data| {
+        rig.replica.store_chunk(
+            StoreChunkRequest {
+                to: rig.to(),
+                partition: PARTITION,
+                epoch: Epoch(1),
+                chunk,
+                owner: owner.clone(),
+            },
+            data,
+        )
+    };
+    store(stored, list).await.unwrap();
+    store(named[0], Payload::from_static(b"body"))
+        .await
+        .unwrap();
+    let mut state = KeyState::decode(&state(ballot(1), 8)).unwrap();
+    state.head.as_mut().unwrap().body = BodyPlace::Listed(vec![stored]);
+    let request = AcceptRequest {
+        to: rig.to(),
+        partition: PARTITION,
+        key: row("k"),
+        claim: claim(ballot(1)),
+        state: state.encode(),
+    };
+    let accepted = rig.replica.accept(request, Payload::new()).await;
+    assert_eq!(accepted.unwrap(), AcceptReply::Accepted);
+    // The note follows the acknowledgement.
+    for _ in 0..100_000 {
+        if rig.replica.inner.missing.lists_waiting() > 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.replica.inner.missing.count(), 0);
+    let transport = ringfort_wire::local::LocalTransport::new();
+    let layout = layout(rig.replica.id());
+    assert_eq!(rig.replica.expand_all(transport.as_ref(), &layout).await, 1);
+    assert_eq!(rig.replica.inner.missing.count(), 1);
+}
+
 #[tokio::test]
 async fn a_chunk_is_kept_only_if_it_is_what_it_is_named() {
     let rig = Rig::new().await;
