@@ -243,7 +243,10 @@ impl Coordinator {
         if wants_body && len > 0 {
             match agreed.body {
                 Some(found) if is_whole(&found) => body = found,
-                _ => {
+                rotten => {
+                    if rotten.is_some() {
+                        self.rewrite_later(bucket, row);
+                    }
                     let found = self
                         .fetch_inline(bucket, row, place, (agreed.ballot, len), &agreed.holders)
                         .await;

@@ -154,6 +154,25 @@ impl Coordinator {
         });
     }
 
+    /// A replica holds the row and cannot read its body: written anew, it is whole there too. A replay would not help, for
+    /// the replica has that ballot already.
+    pub(super) fn rewrite_later(&self, bucket: BucketRef, row: &RowKey) {
+        let Ok(permit) = self.inner.repairs.clone().try_acquire_owned() else {
+            return;
+        };
+        if !self.inner.looked_at_again.begin(row) {
+            return;
+        }
+        let (coordinator, row) = (self.clone(), row.clone());
+        tokio::spawn(async move {
+            if let Err(error) = coordinator.rewrite(bucket, &row, true).await {
+                debug!(%error, "a rotten body was not written anew; the next reader tries again");
+            }
+            coordinator.inner.looked_at_again.end(&row);
+            drop(permit);
+        });
+    }
+
     /// Asks all replicas what they hold of a row; `None` where the cluster has not formed.
     async fn survey(&self, bucket: BucketRef, row: &RowKey) -> Option<(Place, Survey)> {
         let place = self.view()?.place_row(bucket, row)?;
@@ -342,17 +361,6 @@ mod tests {
     use ringfort_wire::id::{BucketId, ObjectKey};
 
     #[test]
-    fn a_row_waits_once_and_not_for_ever() {
-        let key = ObjectKey::parse("k").expect("a legal key");
-        let row = RowKey::object(BucketId::SYSTEM, key);
-        let waiting = LookedAtAgain::default();
-        assert!(waiting.begin(&row));
-        assert!(!waiting.begin(&row));
-        waiting.end(&row);
-        assert!(waiting.begin(&row));
-    }
-}
-    #[test]
     fn a_read_whose_last_answer_is_there_needs_no_repair() {
         use ringfort_ring::id::{DiskId, Epoch};
         use ringfort_ring::quorum::QuorumRule;
@@ -384,3 +392,14 @@ mod tests {
         assert!(!is_done(at(6)));
     }
 
+    #[test]
+    fn a_row_waits_once_and_not_for_ever() {
+        let key = ObjectKey::parse("k").expect("a legal key");
+        let row = RowKey::object(BucketId::SYSTEM, key);
+        let waiting = LookedAtAgain::default();
+        assert!(waiting.begin(&row));
+        assert!(!waiting.begin(&row));
+        waiting.end(&row);
+        assert!(waiting.begin(&row));
+    }
+}

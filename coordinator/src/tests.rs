@@ -175,6 +175,39 @@ async fn a_list_of_chunks_that_nobody_kept_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_body_that_one_replica_cannot_read_is_written_anew_there() {
+    let rig = Rig::new();
+    rig.put("k", "body").await.unwrap();
+    until(|| {
+        let nodes = rig.cluster.nodes.lock();
+        nodes.iter().all(|node| node.rows.len() == 1)
+    })
+    .await;
+    rig.cluster.nodes.lock()[1]
+        .rows
+        .get_mut(&row("k"))
+        .unwrap()
+        .body = Bytes::new();
+    let is_whole = || {
+        let nodes = rig.cluster.nodes.lock();
+        nodes[1].rows[&row("k")].body == "body"
+    };
+    // Any of the three may be asked for the body.
+    for _ in 0..1_000 {
+        let read = rig
+            .coordinator
+            .read::<KeyState>(BUCKET, &row("k"), true)
+            .await;
+        assert_eq!(read.unwrap().body, "body");
+        tokio::task::yield_now().await;
+        if is_whole() {
+            return;
+        }
+    }
+    panic!("not written anew");
+}
+
+#[tokio::test]
 async fn a_value_whose_body_is_another_is_never_sent() {
     let rig = Rig::new();
     rig.cluster.script(|_, request| {
