@@ -3,25 +3,38 @@
 use super::{Coordinator, ReadError};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use ringfort_wire::manifest::{BodyPlace, ChunkRef, ObjectHead};
+use ringfort_wire::id::RowKey;
+use ringfort_wire::manifest::{BodyPlace, ChunkOwner, ChunkRef, ObjectHead};
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// Bytes to come. An error ends it: the receiver must then cut its connection, never end the body quietly.
 pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send + 'static>>;
 
 impl Coordinator {
-    /// Bytes `range` of an object's body. `inline` is what the read brought beside the state.
+    /// Bytes `range` of the body of the object in `row`. `inline` is what the read brought beside the state.
     #[must_use]
-    pub fn read_body(&self, head: &ObjectHead, inline: Bytes, range: Range<u64>) -> BodyStream {
+    pub fn read_body(
+        &self,
+        row: &RowKey,
+        head: &ObjectHead,
+        inline: Bytes,
+        range: Range<u64>,
+    ) -> BodyStream {
+        let owner = ChunkOwner {
+            bucket: row.bucket,
+            key: row.key.clone(),
+            owner: head.owner,
+        };
         match &head.body {
             BodyPlace::Inline => Box::pin(stream::once(async move { slice(&inline, &range) })),
-            BodyPlace::Chunks(list) => self.read_chunks(list.chunks.clone(), range),
+            BodyPlace::Chunks(list) => self.read_chunks(owner, list.chunks.clone(), range),
             place @ BodyPlace::Listed(_) => {
                 let (coordinator, place) = (self.clone(), place.clone());
                 let list = async move {
                     match coordinator.body_list(&place).await {
-                        Ok(list) => coordinator.read_chunks(list.chunks, range),
+                        Ok(list) => coordinator.read_chunks(owner, list.chunks, range),
                         Err(error) => Box::pin(stream::once(async move { Err(error) })),
                     }
                 };
@@ -31,14 +44,18 @@ impl Coordinator {
     }
 
     /// Bytes `range` of the concatenation of these chunks.
-    #[must_use]
-    pub fn read_chunks(&self, chunks: Vec<ChunkRef>, range: Range<u64>) -> BodyStream {
-        let coordinator = self.clone();
+    fn read_chunks(
+        &self,
+        owner: ChunkOwner,
+        chunks: Vec<ChunkRef>,
+        range: Range<u64>,
+    ) -> BodyStream {
+        let (coordinator, owner) = (self.clone(), Arc::new(owner));
         let fetches = pieces(&chunks, &range)
             .into_iter()
             .map(move |(chunk, part)| {
-                let coordinator = coordinator.clone();
-                async move { coordinator.fetch_chunk(chunk, part).await }
+                let (coordinator, owner) = (coordinator.clone(), owner.clone());
+                async move { coordinator.fetch_chunk(chunk, part, Some(&owner)).await }
             });
         // Two: one on its way to the client, one on its way here.
         Box::pin(

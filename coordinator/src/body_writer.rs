@@ -86,7 +86,7 @@ impl Coordinator {
             BodyPlace::Listed(chunks) => {
                 let mut encoded = BytesMut::new();
                 for chunk in chunks {
-                    encoded.extend_from_slice(&self.fetch_chunk(*chunk, 0..chunk.len).await?);
+                    encoded.extend_from_slice(&self.fetch_chunk(*chunk, 0..chunk.len, None).await?);
                 }
                 BodyList::decode(&encoded).map_err(|error| ReadError::Corrupt(error.to_string()))
             }

@@ -5,6 +5,7 @@ use super::propose::NO_QUORUM_PATIENCE;
 use super::view::Place;
 use super::{Coordinator, ReadError, WriteError};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use ringfort_ring::id::NodeId;
 use ringfort_ring::quorum::{Replica, Tally, Verdict};
 use ringfort_ring::register::acceptor::Reason;
@@ -185,12 +186,15 @@ impl Coordinator {
     }
 
     /// Reads a range of a chunk: from one replica, from the next where that fails or is slow. A whole chunk is verified
-    /// against its digest here; a range was verified by the node against the disk's checksums, and by the frame's.
+    /// against its digest here; a range was verified by the node against the disk's checksums, and by the frame's. With
+    /// its owner known, a replica that should have it and has not is told so.
     pub(super) async fn fetch_chunk(
         &self,
         chunk: ChunkRef,
         range: Range<u32>,
+        owner: Option<&ChunkOwner>,
     ) -> Result<Bytes, ReadError> {
+        let without: Mutex<Vec<Replica>> = Mutex::default();
         let mut errors: Vec<String> = Vec::new();
         let mut is_missing_everywhere = true;
         for attempt in 0..3_u64 {
@@ -207,9 +211,17 @@ impl Coordinator {
             targets.sort_by_key(|(_, node)| self.inner.health.is_suspect(*node));
             let asks = targets
                 .into_iter()
-                .map(|(to, node)| self.fetch_from(&place, (to, node), chunk, &range));
+                .map(|(to, node)| self.fetch_from(&place, (to, node), chunk, &range, &without));
             match first_of(asks).await {
-                Ok(data) => return Ok(data),
+                Ok(data) => {
+                    // Found elsewhere, so it was not deleted: with the next hints.
+                    for replica in without.into_inner() {
+                        if let Some(owner) = owner {
+                            self.inner.hints.chunk_missed(replica, chunk, owner);
+                        }
+                    }
+                    return Ok(data);
+                }
                 Err(failures) => {
                     for (is_missing, why) in failures {
                         is_missing_everywhere &= is_missing;
@@ -238,6 +250,7 @@ impl Coordinator {
         (to, node): (Replica, NodeId),
         chunk: ChunkRef,
         range: &Range<u32>,
+        without: &Mutex<Vec<Replica>>,
     ) -> Result<Bytes, (bool, String)> {
         let request = FetchChunkRequest {
             to,
@@ -255,7 +268,10 @@ impl Coordinator {
                     Err((false, format!("{node}: another digest")))
                 }
             },
-            Ok((FetchChunkReply::Missing, _)) => Err((true, format!("{node}: missing"))),
+            Ok((FetchChunkReply::Missing, _)) => {
+                without.lock().push(to);
+                Err((true, format!("{node}: missing")))
+            }
             Ok((FetchChunkReply::Refused(refusal), _)) => {
                 Err((false, format!("{node}: refused, {:?}", refusal.reason)))
             }

@@ -208,6 +208,46 @@ async fn a_body_that_one_replica_cannot_read_is_written_anew_there() {
 }
 
 #[tokio::test]
+async fn a_replica_that_lacks_a_chunk_is_told_so() {
+    let rig = Rig::new();
+    let chunk = chunk(9, b"body");
+    let has = |index: usize| rig.cluster.nodes.lock()[index].noted.contains(&chunk.id);
+    rig.cluster.nodes.lock()[2]
+        .chunks
+        .insert(chunk.id, Bytes::from_static(b"body"));
+    let list = BodyList {
+        chunks: vec![chunk],
+        parts: Vec::new(),
+    };
+    let operation = rig.coordinator.operation(None);
+    let seen = Seen {
+        state: None,
+        ballot: rig.coordinator.fresh_ballot(),
+        accepted: ringfort_ring::ballot::Ballot::ZERO,
+    };
+    let head = ObjectHead {
+        body: BodyPlace::Chunks(list),
+        ..head(&seen, operation.id, 4)
+    };
+    let all = [1, 2, 3].map(|n| DiskId([n; 16])).into();
+    // Whoever is asked first is a matter of chance.
+    for _ in 0..1_000 {
+        let read = rig
+            .coordinator
+            .read_body(&row("k"), &head, Bytes::new(), 0..4);
+        let pieces: Vec<_> = read.collect().await;
+        assert_eq!(pieces, [Ok(Bytes::from_static(b"body"))]);
+        rig.coordinator.deliver_hints(&all);
+        tokio::task::yield_now().await;
+        if has(0) && has(1) {
+            assert!(!has(2));
+            return;
+        }
+    }
+    panic!("not told");
+}
+
+#[tokio::test]
 async fn a_value_whose_body_is_another_is_never_sent() {
     let rig = Rig::new();
     rig.cluster.script(|_, request| {

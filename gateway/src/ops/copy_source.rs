@@ -17,6 +17,7 @@ use std::ops::Range;
 /// A source that may be copied: found, permitted, its conditions held.
 pub(super) struct Source {
     pub(super) head: Box<ObjectHead>,
+    row: RowKey,
     inline: Bytes,
 }
 
@@ -61,6 +62,7 @@ impl Source {
         evaluate_copy_source(&condition, &ETag::from_text(&head.etag), modified(&head))?;
         Ok(Self {
             head,
+            row,
             inline: read.body,
         })
     }
@@ -82,7 +84,7 @@ impl Source {
     pub(super) fn read(&self, call: &Call, range: Range<u64>) -> Stored {
         Stored(
             call.coordinator()
-                .read_body(&self.head, self.inline.clone(), range),
+                .read_body(&self.row, &self.head, self.inline.clone(), range),
         )
     }
 }

@@ -78,9 +78,12 @@ pub(super) async fn get_object(call: &Call, bucket: &Bucket) -> Result<Answer, F
     };
     let length = selected.bytes.end - selected.bytes.start;
     let body = if is_get && length > 0 {
-        let body = call
-            .coordinator()
-            .read_body(&head, read.body, selected.bytes.clone());
+        let body = call.coordinator().read_body(
+            &call.row(bucket)?,
+            &head,
+            read.body,
+            selected.bytes.clone(),
+        );
         AnswerBody::Stream {
             stream: begun(body).await?,
             left: length,
