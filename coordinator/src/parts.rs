@@ -7,7 +7,7 @@ use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::Reason;
 use ringfort_ring::register::reader::{Reader, Reading};
 use ringfort_wire::id::RowKey;
-use ringfort_wire::manifest::{PartHead, PartState};
+use ringfort_wire::manifest::PartState;
 use ringfort_wire::message::{ReadPartsReply, ReadPartsRequest};
 use ringfort_wire::transport::Lane;
 use std::collections::{BTreeMap, HashSet};
@@ -96,8 +96,14 @@ impl Coordinator {
                 self.read::<PartState>(bucket, &row, false).await?.state
             }
         };
-        let part: Option<PartHead> = state.and_then(|state| state.part);
-        Ok(part.map(|part| ListedPart { number, part }))
+        Ok(state.and_then(|state| {
+            let replaced = state.replaced();
+            state.part.map(|part| ListedPart {
+                number,
+                part,
+                replaced,
+            })
+        }))
     }
 
     async fn part_pages(

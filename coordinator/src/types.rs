@@ -101,8 +101,8 @@ register_state!(
         let uploads_before = before.map_or(0, |before| before.uploads.len());
         is_new_head || state.uploads.len() > uploads_before
     }
-});
-register_state!(PartState, |_| 0);
+);
+register_state!(PartState, |_| 0, |state, _| state.part.is_some());
 
 /// What a proposal finds, inside the round.
 #[derive(Debug)]
@@ -274,7 +274,7 @@ impl Listed {
 pub struct ListPage {
     /// The entries.
     pub entries: Vec<Listed>,
-    /// Whether there is more behind the last of them.
+    /// Whether there is more.
     pub is_truncated: bool,
     /// Where it goes on, if that is not behind the last entry: everything before was looked at.
     pub next: Option<ringfort_wire::message::After>,
@@ -287,6 +287,8 @@ pub struct ListedPart {
     pub number: u16,
     /// The part.
     pub part: ringfort_wire::manifest::PartHead,
+    /// The chunks of the parts that it has replaced.
+    pub replaced: Vec<ChunkRef>,
 }
 
 /// Which upload of which key.

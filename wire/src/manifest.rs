@@ -290,10 +290,84 @@ impl KeyState {
     }
 }
 
+impl PartState {
+    /// The tag of the extension that names replaced chunks.
+    const REPLACED: u16 = 1;
+    /// More are not remembered: they are left to the collection of orphans.
+    const REPLACED_MAX: usize = 8_192;
+
+    /// Makes this the part. The chunks of the one before stay, for a Complete may have it in hand, and are remembered.
+    pub fn replace(&mut self, part: PartHead) {
+        let before = self.part.replace(part).map(|before| before.chunks);
+        let mut replaced = self.replaced();
+        replaced.extend(before.unwrap_or_default());
+        replaced.truncate(Self::REPLACED_MAX);
+        self.extensions.retain(|(tag, _)| *tag != Self::REPLACED);
+        if !replaced.is_empty() {
+            let bytes = postcard::to_allocvec(&replaced)
+                .expect("serialising plain data to a vector does not fail");
+            self.extensions.push((Self::REPLACED, bytes));
+        }
+    }
+
+    /// The chunks of the parts that this one has replaced.
+    #[must_use]
+    pub fn replaced(&self) -> Vec<ChunkRef> {
+        let named = self
+            .extensions
+            .iter()
+            .find(|(tag, _)| *tag == Self::REPLACED);
+        named
+            .and_then(|(_, bytes)| postcard::from_bytes(bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Leaves nothing but the operations: the part's upload has ended.
+    pub fn clear(&mut self) {
+        self.part = None;
+        self.extensions.retain(|(tag, _)| *tag != Self::REPLACED);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "test code")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_remembers_the_chunks_that_it_replaced() {
+        let chunk = |n: u8| ChunkRef {
+            id: ChunkId([n; 16]),
+            len: 1,
+            blake3: [n; 32],
+        };
+        let part = |n: u8| PartHead {
+            modified_ms: 0,
+            size: 1,
+            md5: [0; 16],
+            checksums: Vec::new(),
+            chunks: vec![chunk(n)],
+            extensions: Vec::new(),
+        };
+        let mut state = PartState {
+            extensions: vec![(9, vec![1])],
+            ..PartState::default()
+        };
+        state.replace(part(1));
+        assert_eq!(state.replaced(), []);
+        state.replace(part(2));
+        state.replace(part(3));
+        let mut state = PartState::decode(&state.encode()).unwrap();
+        assert_eq!(state.replaced(), [chunk(1), chunk(2)]);
+        assert_eq!(state.part, Some(part(3)));
+        state.clear();
+        assert_eq!((state.replaced(), state.part.clone()), (Vec::new(), None));
+        assert_eq!(state.extensions, [(9, vec![1])]);
+        for _ in 0..PartState::REPLACED_MAX + 2 {
+            state.replace(part(4));
+        }
+        assert_eq!(state.replaced().len(), PartState::REPLACED_MAX);
+    }
 
     #[test]
     fn a_state_reads_back_and_a_newer_version_is_named() {

@@ -1,6 +1,6 @@
 //! AbortMultipartUpload (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html>).
 
-use super::end_upload::{all_parts, clear_parts};
+use super::end_upload::clear_parts;
 use super::invocation::Invocation;
 use super::uploads::{self, find_open, no_such_upload};
 use super::{Call, Failure, empty};
@@ -9,6 +9,7 @@ use crate::coordinator::{Change, Proposed, Seen};
 use crate::server::Answer;
 use http::StatusCode;
 use ringfort_wire::manifest::{EndedUpload, KeyState, UploadEnd};
+use std::collections::HashSet;
 
 /// Ends the upload. Whoever completes it at the same time wins or loses the same round.
 pub(super) async fn abort_multipart_upload(
@@ -52,19 +53,7 @@ pub(super) async fn abort_multipart_upload(
         Proposed::Written { .. } | Proposed::AlreadyDone { .. } => {}
         Proposed::Refused(error) => return Err(error.into()),
     }
-    // The upload is aborted whatever comes of this: parts that cannot be found now are orphans.
-    match all_parts(call, bucket, id).await {
-        Ok(parts) => {
-            let numbers = parts.iter().map(|part| part.number).collect();
-            let chunks = parts
-                .into_iter()
-                .flat_map(|listed| listed.part.chunks)
-                .collect();
-            clear_parts(call, bucket, id, numbers, chunks);
-        }
-        Err(failure) => {
-            tracing::debug!(why = ?failure.to_log(), "the parts of an aborted upload could not be listed");
-        }
-    }
+    // The upload is aborted whatever comes of this.
+    clear_parts(call, bucket, id, HashSet::new());
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -46,7 +46,6 @@ pub(super) async fn complete_multipart_upload(
         return respond(call, bucket, &told);
     };
     let there = all_parts(call, bucket, id).await?;
-    let numbers: Vec<u16> = there.iter().map(|part| part.number).collect();
     let made = assemble(&upload, &asked, there)?;
     check_promises(call.headers(), &upload, &made)?;
     let completion = Completion {
@@ -56,8 +55,7 @@ pub(super) async fn complete_multipart_upload(
         upload,
         made,
     };
-    let (told, unused) = completion.propose(call, bucket).await?;
-    clear_parts(call, bucket, id, numbers, unused);
+    let told = completion.propose(call, bucket).await?;
     respond(call, bucket, &told)
 }
 
@@ -176,26 +174,22 @@ enum No {
 }
 
 impl Completion {
-    /// What is told, and the chunks of parts that the object does not use.
-    async fn propose(
-        self,
-        call: &Call,
-        bucket: &Bucket,
-    ) -> Result<(Told, Vec<ringfort_wire::manifest::ChunkRef>), Failure> {
+    /// What is told.
+    async fn propose(self, call: &Call, bucket: &Bucket) -> Result<Told, Failure> {
         let coordinator = call.coordinator();
         let key = call.object_key()?;
         let owner = super::upload_part::chunk_owner(call, bucket, self.id)?;
         let invocation = Invocation::of(call, bucket, key)
             .with_condition(&self.condition)
             .with(&self.id.0)
-        placed.keep();
-        let place = placed.place().clone();
             .with(&self.digest)
             .digest();
         let row = call.row(bucket)?;
         let mut placed = coordinator
             .body_place(&owner, self.made.list.clone())
             .await?;
+        placed.keep();
+        let place = placed.place().clone();
         let operation = coordinator.operation(invocation);
         let now_ms = call.now_ms();
         let decide = |seen: Seen<'_, KeyState>| {
@@ -241,7 +235,7 @@ impl Completion {
             Ok(Proposed::AlreadyDone { record, .. }) => record.id == operation.id.id,
             Ok(Proposed::Refused(_)) | Err(_) => false,
         };
-        if let (false, BodyPlace::Listed(root)) = (is_ours, &place) {
+        if !is_ours {
             // The list's own chunks: nothing names them. Those of the parts belong to the upload, which goes on.
             placed.give_up();
         }
@@ -252,12 +246,13 @@ impl Completion {
                 if let Some(head) = replaced.and_then(|state| state.head) {
                     coordinator.delete_replaced(&head);
                 }
-                Ok((self.told(ballot.time.ms()), self.made.unused))
+                // Whoever else completes it with the same list may have met other chunks of the same bytes.
+                let used = self.made.list.chunks.iter().map(|chunk| chunk.id).collect();
+                clear_parts(call, bucket, self.id, used);
+                Ok(self.told(ballot.time.ms()))
             }
-            Ok(Proposed::AlreadyDone { record, .. }) => {
-                Ok((Told::decode(&record.answer)?, Vec::new()))
-            }
-            Ok(Proposed::Refused(No::Already(told))) => Ok((told, Vec::new())),
+            Ok(Proposed::AlreadyDone { record, .. }) => Told::decode(&record.answer),
+            Ok(Proposed::Refused(No::Already(told))) => Ok(told),
             Ok(Proposed::Refused(No::Refused(error))) => Err(error.into()),
             Err(error @ WriteError::BucketChanged) => Err(error.into()),
             Err(error) if self.condition != WriteCondition::None => {
@@ -402,7 +397,6 @@ mod tests {
             }],
             part_count: 2,
             list: Default::default(),
-            unused: Vec::new(),
         };
         let check = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();

@@ -7,9 +7,7 @@ use crate::s3::checksum::{ChecksumAlgorithm, ChecksumType, PartChecksum, combine
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::etag::ETag;
 use crate::s3::xml::read_complete::CompletePart;
-use ringfort_wire::manifest::{
-    BodyList, ChunkRef, OpenUpload, PartHead, PartSummary, StoredChecksum,
-};
+use ringfort_wire::manifest::{BodyList, OpenUpload, PartHead, PartSummary, StoredChecksum};
 use std::collections::BTreeMap;
 
 /// What every part but the last has at least
@@ -24,8 +22,6 @@ pub(super) struct Assembled {
     pub(super) checksums: Vec<StoredChecksum>,
     pub(super) part_count: u16,
     pub(super) list: BodyList,
-    /// Of the parts that the client did not list.
-    pub(super) unused: Vec<ChunkRef>,
 }
 
 /// Judges the client's list against the parts that there are.
@@ -65,7 +61,6 @@ pub(super) fn assemble(
         etag: ETag::multipart(&md5s).as_str().to_owned(),
         checksums: object_checksum(upload, &used)?.into_iter().collect(),
         part_count: u16::try_from(used.len()).map_err(|_| ErrorCode::MalformedXML)?,
-        unused: there.into_values().flat_map(|head| head.chunks).collect(),
         list: to_list(used),
     })
 }
@@ -182,7 +177,7 @@ mod tests {
     use super::*;
     use crate::s3::checksum::Hasher;
     use ringfort_wire::id::{ChunkId, UploadId};
-    use ringfort_wire::manifest::ChecksumKind;
+    use ringfort_wire::manifest::{ChecksumKind, ChunkRef};
 
     const MIB: u64 = 1024 * 1024;
 
@@ -216,6 +211,7 @@ mod tests {
                 }],
                 extensions: Vec::new(),
             },
+            replaced: Vec::new(),
         }
     }
 
@@ -233,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_become_one_object_in_order_and_the_rest_is_unused() {
+    fn parts_become_one_object_in_order() {
         let crc = ChecksumAlgorithm::Crc64Nvme;
         let made = assemble(
             &upload(None),
@@ -252,10 +248,6 @@ mod tests {
                 .map(|part| part.number)
                 .collect::<Vec<_>>(),
             [2, 5]
-        );
-        assert_eq!(
-            made.unused.iter().map(|chunk| chunk.id).collect::<Vec<_>>(),
-            [ChunkId([1; 16])]
         );
         assert!(!made.checksums[0].is_composite);
     }

@@ -2,10 +2,13 @@
 
 use super::{Call, Failure};
 use crate::catalog::Bucket;
-use crate::coordinator::{Change, InlineBody, ListedPart, Seen, UploadRef};
+use crate::coordinator::{
+    BucketRef, Change, Coordinator, InlineBody, ListedPart, ReadError, Seen, UploadRef,
+};
 use futures_util::stream::{self, StreamExt as _};
-use ringfort_wire::id::{RowKey, UploadId};
+use ringfort_wire::id::{ChunkId, RowKey, UploadId};
 use ringfort_wire::manifest::{ChunkRef, PartState};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,12 +29,19 @@ pub(super) async fn all_parts(
         key: call.object_key()?.clone(),
         upload: id,
     };
+    Ok(parts_of(call.coordinator(), bucket.reference, &upload).await?)
+}
+
+async fn parts_of(
+    coordinator: &Coordinator,
+    bucket: BucketRef,
+    upload: &UploadRef,
+) -> Result<Vec<ListedPart>, ReadError> {
     let mut parts: Vec<ListedPart> = Vec::new();
     loop {
         let after = parts.last().map_or(0, |part| part.number);
-        let (page, is_truncated) = call
-            .coordinator()
-            .parts(bucket.reference, &upload, after, PARTS_A_PAGE)
+        let (page, is_truncated) = coordinator
+            .parts(bucket, upload, after, PARTS_A_PAGE)
             .await?;
         let is_empty = page.is_empty();
         parts.extend(page);
@@ -41,34 +51,37 @@ pub(super) async fn all_parts(
     }
 }
 
-/// Deletes chunks that no object names, and empties the parts' registers, in the background. What fails is left to
-/// the collection of orphans: it is garbage by DESIGN 4.12, and harmless.
-pub(super) fn clear_parts(
-    call: &Call,
-    bucket: &Bucket,
-    id: UploadId,
-    numbers: Vec<u16>,
-    unused: Vec<ChunkRef>,
-) {
+/// Deletes the chunks of the ended upload's parts, replaced ones too, but for those that its object uses, and empties
+/// the parts' registers: in the background, and once its end is chosen. The parts are read anew, for one may have been
+/// replaced while the end was on its way. What fails is left to the collection of orphans: it is garbage by DESIGN
+/// 4.12, and harmless.
+pub(super) fn clear_parts(call: &Call, bucket: &Bucket, id: UploadId, used: HashSet<ChunkId>) {
     let Ok(key) = call.object_key().cloned() else {
         return;
     };
     let coordinator = Arc::clone(call.coordinator());
-    coordinator.delete_chunks(unused, GRACE);
     let reference = bucket.reference;
+    let upload = UploadRef { key, upload: id };
     tokio::spawn(async move {
+        let parts = match parts_of(&coordinator, reference, &upload).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::debug!(%error, "the parts of an ended upload could not be listed");
+                return;
+            }
+        };
+        let numbers: Vec<u16> = parts.iter().map(|part| part.number).collect();
+        coordinator.delete_chunks(unused(parts, &used), GRACE);
         stream::iter(numbers)
             .for_each_concurrent(CLEARED_AT_ONCE, |number| {
-                let row = RowKey::part(reference.id, key.clone(), id, number);
+                let row = RowKey::part(reference.id, upload.key.clone(), id, number);
                 let coordinator = Arc::clone(&coordinator);
                 async move {
                     let operation = coordinator.operation(None);
                     let decide = |seen: Seen<'_, PartState>| match seen.state {
                         Some(state) if state.part.is_some() => {
-                            let state = PartState {
-                                part: None,
-                                ..state.clone()
-                            };
+                            let mut state = state.clone();
+                            state.clear();
                             Change::Write {
                                 state,
                                 body: InlineBody::None,
@@ -87,4 +100,48 @@ pub(super) fn clear_parts(
             })
             .await;
     });
+}
+
+/// Every chunk of these parts, and of those that they replaced, that the object does not use.
+fn unused(parts: Vec<ListedPart>, used: &HashSet<ChunkId>) -> Vec<ChunkRef> {
+    parts
+        .into_iter()
+        .flat_map(|listed| listed.part.chunks.into_iter().chain(listed.replaced))
+        .filter(|chunk| !used.contains(&chunk.id))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_wire::manifest::PartHead;
+
+    #[test]
+    fn replaced_parts_go_and_what_the_object_uses_stays() {
+        let chunk = |n: u8| ChunkRef {
+            id: ChunkId([n; 16]),
+            len: 1,
+            blake3: [n; 32],
+        };
+        let listed = |number, chunks, replaced| ListedPart {
+            number,
+            part: PartHead {
+                modified_ms: 0,
+                size: 1,
+                md5: [0; 16],
+                checksums: Vec::new(),
+                chunks,
+                extensions: Vec::new(),
+            },
+            replaced,
+        };
+        // The object was made of part 1 as it was before it was replaced a last time.
+        let parts = vec![
+            listed(1, vec![chunk(3)], vec![chunk(1), chunk(2)]),
+            listed(2, vec![chunk(4)], vec![]),
+            listed(3, vec![chunk(5)], vec![]),
+        ];
+        let used = [chunk(2).id, chunk(4).id].into();
+        assert_eq!(unused(parts, &used), [chunk(3), chunk(1), chunk(5)]);
+    }
 }

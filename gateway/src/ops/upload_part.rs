@@ -160,7 +160,7 @@ pub(super) async fn store_part(
         );
         let decide = |seen: Seen<'_, PartState>| {
             let mut state = seen.state.cloned().unwrap_or_default();
-            state.part = Some(PartHead {
+            state.replace(PartHead {
                 modified_ms: seen.ballot.time.ms(),
                 ..part.clone()
             });
