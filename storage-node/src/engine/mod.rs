@@ -1,4 +1,4 @@
-//! The storage engine of one disk: this file is the whole public surface of storage.
+//! The storage engine of one disk: [`Engine`] is the whole public surface of storage.
 //!
 //! It keeps rows (accepted states of registers, the highest ballot counts), chunks and small facts, durable before it
 //! says so. It does not know what a promise, a tombstone or a manifest is. DESIGN section 5.
@@ -7,7 +7,9 @@ pub(crate) mod anchor;
 mod checkpoint;
 pub(crate) mod compare;
 mod index;
+mod open;
 mod queue;
+mod read;
 mod reclaim;
 mod recovery;
 pub mod segment;
@@ -15,26 +17,17 @@ mod store;
 mod types;
 mod write_gate;
 
-use crate::disk::Disk;
-use anchor::{ANCHOR_NAME, Anchor, AnchorFacts};
-use bytes::Bytes;
 use checkpoint::Checkpointer;
-use index::rows::{RowEntry, RowTable, index_key, object_key, part_key, row_key};
 use parking_lot::Mutex;
 use queue::{Item, Origin, Queue};
 use reclaim::Reclaimer;
-use recovery::{Opened, io_failure, partition_facts};
+use recovery::partition_facts;
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{ClusterId, DiskId, Generation, PartitionId};
-use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, RowKey, UploadId};
-use segment::file::{SegmentFile, segment_name};
-use segment::location::{BodyAt, Position};
-use segment::reader::{read_meta, read_payload};
-use segment::record_format::{Entry, FactKey, split};
-use segment::scan::{Found, Scanner};
+use ringfort_wire::id::BucketId;
+use segment::record_format::{FactKey, split};
 use segment::writer::Writer;
 use std::future::Future;
-use std::ops::{Bound, Range};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,150 +104,7 @@ fn stopped() -> EngineError {
     }
 }
 
-fn in_use(name: &str) -> EngineError {
-    EngineError::Io {
-        what: "make a new disk".to_owned(),
-        message: format!("the data folder holds {name}"),
-    }
-}
-
 impl Engine {
-    /// Makes a new disk in an empty folder, and opens it. Blocks. A creation that a crash cut short is taken up again.
-    ///
-    /// # Errors
-    /// `Io` where the folder holds anything else, or the system refuses.
-    pub fn create(
-        disk: Arc<dyn Disk>,
-        disk_id: DiskId,
-        cluster: ClusterId,
-        options: EngineOptions,
-    ) -> Result<Self, EngineError> {
-        const FIRST: u64 = 1;
-        if Self::exists(&*disk)? {
-            return Err(in_use("a disk"));
-        }
-        let cannot = || io_failure("make a new disk");
-        for name in disk.list().map_err(cannot())? {
-            // `exists` has looked: nothing of worth is in them.
-            if name != ANCHOR_NAME && name != segment_name(FIRST) {
-                return Err(in_use(&name));
-            }
-            disk.remove(&name).map_err(cannot())?;
-        }
-        disk.sync_directory().map_err(cannot())?;
-        let least = segment::file::HEADER_LEN;
-        let first = SegmentFile::create(&*disk, (disk_id, cluster), (FIRST, 1, 0), least)
-            .map_err(cannot())?;
-        let facts = AnchorFacts {
-            counter: 0,
-            disk_id,
-            cluster,
-            horizon: Timestamp::ZERO,
-            synced: first.begin(),
-        };
-        Anchor::create(&*disk, facts).map_err(cannot())?;
-        Self::open(disk, options).map(|(engine, _)| engine)
-    }
-
-    /// Whether the folder holds a disk (or what is left of one): then it must be opened, never made anew. Blocks.
-    ///
-    /// # Errors
-    /// `Io` where the system refuses.
-    pub fn exists(disk: &dyn Disk) -> Result<bool, EngineError> {
-        let cannot = || io_failure("look into the data folder");
-        let names = disk.list().map_err(cannot())?;
-        let is_of_a_creation = |name: &String| *name == ANCHOR_NAME || *name == segment_name(1);
-        if !names.iter().all(is_of_a_creation) {
-            return Ok(true);
-        }
-        if names.iter().any(|name| name == ANCHOR_NAME)
-            && Anchor::open(disk).map_err(cannot())?.is_some()
-        {
-            return Ok(true);
-        }
-        if names.iter().any(|name| *name == segment_name(1)) {
-            // The anchor is the last step of a creation. Without one, a segment that holds anything is what is left of a
-            // disk that lost its anchor.
-            let ids = (DiskId::default(), ClusterId::default());
-            let file = SegmentFile::open(disk, ids, 1).map_err(cannot())?;
-            let mut scanner = Scanner::new(&file, 0, false).map_err(cannot())?;
-            let first = scanner.next().map_err(cannot())?;
-            return Ok(!matches!(first, Some(Found::End { .. })));
-        }
-        Ok(false)
-    }
-
-    /// Opens a disk: recovery, replay. Blocks.
-    ///
-    /// # Errors
-    /// `Corrupt` where the disk's identity is lost; `Io` where the system refuses.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        options: EngineOptions,
-    ) -> Result<(Self, RecoveryReport), EngineError> {
-        Self::start(recovery::open(&disk, &options, None)?)
-    }
-
-    /// Opens a disk with an index built anew from the segments alone. Blocks, for as long as reading the disk takes.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn rebuild_index(
-        disk: Arc<dyn Disk>,
-        options: EngineOptions,
-    ) -> Result<(Self, RecoveryReport), EngineError> {
-        let why = "it was asked for".to_owned();
-        Self::start(recovery::open(&disk, &options, Some(why))?)
-    }
-
-    fn start(opened: Opened) -> Result<(Self, RecoveryReport), EngineError> {
-        let Opened {
-            store,
-            queue,
-            checkpointer,
-            writer,
-            report,
-        } = opened;
-        let options = store.options.clone();
-        let horizon_found = store.anchor.lock().facts.horizon;
-        let room = usize::try_from(options.queue_bytes).unwrap_or(Semaphore::MAX_PERMITS);
-        let reclaimer = Reclaimer::new(
-            Arc::clone(&store),
-            Arc::clone(&queue),
-            Arc::clone(&checkpointer),
-        );
-        let inner = Inner {
-            queue,
-            reclaimer,
-            writer: Mutex::new(None),
-            threads: Mutex::new(Vec::new()),
-            room: Arc::new(Semaphore::new(room)),
-            rows_room: Arc::new(Semaphore::new(room)),
-            reads: Arc::new(Semaphore::new(options.reads_at_once.max(1))),
-            horizon_found,
-            checkpointer: Arc::clone(&checkpointer),
-            store,
-        };
-        if options.is_driven_by_caller {
-            *inner.writer.lock() = Some(writer);
-        } else {
-            let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-                std::thread::Builder::new()
-                    .name(name.to_owned())
-                    .spawn(run)
-                    .map_err(io_failure("start a thread"))
-            };
-            let write = spawn("engine-writer", Box::new(move || writer.run()))?;
-            inner.threads.lock().push(write);
-            let check = spawn("engine-index", Box::new(move || checkpointer.run()))?;
-            inner.threads.lock().push(check);
-        }
-        let engine = Self {
-            inner: Arc::new(inner),
-        };
-        Ok((engine, report))
-    }
-
     /// The disk's id.
     #[must_use]
     pub fn disk_id(&self) -> DiskId {
@@ -312,220 +162,6 @@ impl Engine {
             }),
         }
         Commit { done }
-    }
-
-    /// What is stored for a register: durable state only. From memory or the index file, without reading segments.
-    ///
-    /// # Errors
-    /// `Corrupt` where the index does not read back.
-    pub fn row(&self, key: &RowKey) -> Result<Option<StoredRow>, EngineError> {
-        let at = index_key(key);
-        loop {
-            let Some(row) = self.inner.store.row(&at)? else {
-                return Ok(None);
-            };
-            if let Some(stored) = self.stored(row)? {
-                return Ok(Some(stored));
-            }
-            // Compaction took the segment away after the index was asked: the row is elsewhere by now.
-        }
-    }
-
-    /// `None` where the row's segment was taken away after the row was read.
-    fn stored(&self, row: RowEntry) -> Result<Option<StoredRow>, EngineError> {
-        let skip = u32::try_from(row.state.len()).unwrap_or(u32::MAX);
-        let body = if row.location.payload_len > skip {
-            let segment = self.inner.store.segment(row.location.position.segment);
-            if segment.is_none() && !self.is_gone(row.location.position) {
-                return Ok(None);
-            }
-            BodyLocation {
-                at: Some(BodyAt {
-                    segment,
-                    record: row.location,
-                    skip,
-                }),
-            }
-        } else {
-            BodyLocation::none()
-        };
-        Ok(Some(StoredRow {
-            ballot: row.ballot,
-            epoch: row.epoch,
-            partition: row.partition,
-            state: row.state,
-            body,
-        }))
-    }
-
-    /// Whether a segment was missing at start already.
-    fn is_gone(&self, position: Position) -> bool {
-        self.inner.store.gone.contains(&position.segment)
-    }
-
-    /// A row's inline body, its checksums verified.
-    ///
-    /// # Errors
-    /// `Corrupt` where it does not read back.
-    pub async fn body(&self, row: &StoredRow) -> Result<Bytes, EngineError> {
-        let Some(at) = row.body.at.clone() else {
-            return Ok(Bytes::new());
-        };
-        self.blocking(move |_| {
-            let what = "a row's body";
-            let Some(segment) = at.segment else {
-                return Err(segment::reader::corrupt(what, &at.record));
-            };
-            read_payload(
-                &*segment.file,
-                &segment.salt,
-                &at.record,
-                at.skip..at.record.payload_len,
-                what,
-            )
-        })
-        .await
-    }
-
-    /// Registers of keys of one bucket, in byte order of the keys; parts are not among them.
-    ///
-    /// # Errors
-    /// `Corrupt` where the index does not read back.
-    pub fn scan_objects(
-        &self,
-        bucket: BucketId,
-        from: Bound<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(ObjectKey, StoredRow)>, EngineError> {
-        let from = match from {
-            Bound::Included(key) => Bound::Included(object_key(bucket, key)),
-            Bound::Excluded(key) => Bound::Excluded(object_key(bucket, key)),
-            Bound::Unbounded => Bound::Included(object_key(bucket, &[])),
-        };
-        let to = following(bucket.0.to_vec());
-        self.scan(RowTable::Objects, &from, &to, limit, |key| Some(key.key))
-    }
-
-    /// Registers of parts of one upload with numbers above `after_number`, in order of numbers.
-    ///
-    /// # Errors
-    /// `Corrupt` where the index does not read back.
-    pub fn scan_parts(
-        &self,
-        bucket: BucketId,
-        key: &ObjectKey,
-        upload: UploadId,
-        after_number: u16,
-        limit: usize,
-    ) -> Result<Vec<(u16, StoredRow)>, EngineError> {
-        let from = Bound::Excluded(part_key(bucket, key, upload, after_number));
-        let to = Bound::Included(part_key(bucket, key, upload, u16::MAX));
-        self.scan(RowTable::Parts, &from, &to, limit, |key| {
-            key.part.map(|part| part.number)
-        })
-    }
-
-    fn scan<K>(
-        &self,
-        table: RowTable,
-        from: &Bound<Vec<u8>>,
-        to: &Bound<Vec<u8>>,
-        limit: usize,
-        name: impl Fn(RowKey) -> Option<K>,
-    ) -> Result<Vec<(K, StoredRow)>, EngineError> {
-        let rows = self
-            .inner
-            .store
-            .rows(table, from.clone(), to.clone(), limit)?;
-        let mut found = Vec::with_capacity(rows.len());
-        for (bytes, row) in rows {
-            let Some(key) = row_key(table, &bytes) else {
-                return Err(self.inner.store.doubt(index::doubt("a row's key is none")));
-            };
-            let stored = match self.stored(row)? {
-                Some(stored) => Some(stored),
-                None => self.row(&key)?,
-            };
-            if let (Some(stored), Some(name)) = (stored, name(key)) {
-                found.push((name, stored));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Chunks in order of their ids, from behind `after`.
-    ///
-    /// # Errors
-    /// `Corrupt` where the index does not read back.
-    pub fn scan_chunks(
-        &self,
-        after: Option<ChunkId>,
-        limit: usize,
-    ) -> Result<Vec<(ChunkId, PartitionId)>, EngineError> {
-        let chunks = self.inner.store.chunks(after, limit)?;
-        let named = chunks.into_iter().map(|(id, chunk)| (id, chunk.partition));
-        Ok(named.collect())
-    }
-
-    /// Whether a chunk is here, durably. Its bytes are not looked at.
-    ///
-    /// # Errors
-    /// `Corrupt` where the index does not read back.
-    pub fn has_chunk(&self, id: ChunkId) -> Result<bool, EngineError> {
-        Ok(self.inner.store.chunk(id)?.is_some())
-    }
-
-    /// A range of a chunk's bytes (cut at the chunk's end), every 64 KiB frame that it touches verified. `None` where
-    /// the chunk is not here.
-    ///
-    /// # Errors
-    /// `Corrupt` where it does not read back.
-    pub async fn chunk(
-        &self,
-        id: ChunkId,
-        range: Range<u32>,
-    ) -> Result<Option<Bytes>, EngineError> {
-        self.blocking(move |inner| {
-            inner.with_chunk(id, |segment, chunk| {
-                read_payload(
-                    &*segment.file,
-                    &segment.salt,
-                    &chunk.location,
-                    range.clone(),
-                    "a chunk",
-                )
-            })
-        })
-        .await
-    }
-
-    /// What is written beside a chunk's bytes. `None` where the chunk is not here.
-    ///
-    /// # Errors
-    /// `Corrupt` where it does not read back.
-    pub async fn chunk_facts(&self, id: ChunkId) -> Result<Option<ChunkFacts>, EngineError> {
-        self.blocking(move |inner| {
-            inner.with_chunk(id, |segment, chunk| {
-                let what = "a chunk's owner";
-                match read_meta(&*segment.file, &segment.salt, &chunk.location, what)? {
-                    Entry::Chunk {
-                        partition,
-                        epoch,
-                        blake3,
-                        owner,
-                        ..
-                    } => Ok(ChunkFacts {
-                        partition,
-                        epoch,
-                        owner,
-                        blake3,
-                        len_bytes: chunk.location.payload_len,
-                    }),
-                    _ => Err(segment::reader::corrupt(what, &chunk.location)),
-                }
-            })
-        })
-        .await
     }
 
     /// What is stored for a partition besides rows.
@@ -683,22 +319,6 @@ impl Inner {
         }
         did
     }
-
-    fn with_chunk<T>(
-        &self,
-        id: ChunkId,
-        read: impl Fn(&SegmentFile, &index::chunks::ChunkEntry) -> Result<T, EngineError>,
-    ) -> Result<Option<T>, EngineError> {
-        loop {
-            let Some(chunk) = self.store.chunk(id)? else {
-                return Ok(None);
-            };
-            if let Some(segment) = self.store.segment(chunk.location.position.segment) {
-                return read(&segment, &chunk).map(Some);
-            }
-            // Compaction took the segment away after the index was asked: the chunk is elsewhere by now, or deleted.
-        }
-    }
 }
 
 impl Drop for Inner {
@@ -713,15 +333,4 @@ impl Drop for Inner {
             }
         }
     }
-}
-
-/// The end of the range of all keys that begin with `prefix`.
-fn following(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
-    while let Some(last) = prefix.pop() {
-        if let Some(next) = last.checked_add(1) {
-            prefix.push(next);
-            return Bound::Excluded(prefix);
-        }
-    }
-    Bound::Unbounded
 }

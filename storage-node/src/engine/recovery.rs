@@ -12,32 +12,34 @@
 //! A crash anywhere in here leaves a disk for which the same steps hold. A rebuild is the same from the first segment
 //! on, after a pass that collects removals: compaction may have moved them ahead of what they removed.
 
+mod rot;
+mod survey;
+
 use super::anchor::{ANCHOR_NAME, Anchor};
 use super::checkpoint::Checkpointer;
 use super::index::digest::{Digest, Digests};
 use super::index::facts::{CheckpointFacts, SegmentEntry};
 use super::index::redb_index::{INDEX_NAME, RedbIndex};
-use super::index::rows::{RowTable, index_key, row_key};
 use super::index::table::Table;
 use super::index::{Index, IndexError};
 use super::queue::{Item, Origin, Queue};
 use super::segment::file::{HEADER_LEN, SegmentFile, segment_number};
 use super::segment::location::Position;
 use super::segment::reader::read_payload;
-use super::segment::record_format::{COMMIT_ALIGN, Entry, FactKey, number, record_len};
-use super::segment::scan::{Found, Record, Scanner};
+use super::segment::record_format::{COMMIT_ALIGN, FactKey, record_len};
+use super::segment::scan::{Found, Record};
 use super::segment::writer::{Writer, write_seal};
 use super::store::{DOUBT_NAME, Durable, SegmentState, State, Store};
-use super::types::{EngineError, EngineOptions, Held, PartitionFacts, RecoveryReport, Rot};
+use super::types::{EngineError, EngineOptions, PartitionFacts, RecoveryReport};
 use super::write_gate::WriteGate;
 use crate::disk::Disk;
 use parking_lot::{Mutex, RwLock};
 use ringfort_ring::id::{Epoch, PartitionId};
-use ringfort_wire::id::ChunkId;
+use rot::lost_partitions;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::ops::Bound;
 use std::sync::Arc;
+use survey::Survey;
 
 /// What an opened engine is made of.
 #[derive(Debug)]
@@ -97,47 +99,6 @@ fn reopen(
 ) -> Result<Opened, EngineError> {
     tracing::warn!(doubt, "the index is built anew from the segments");
     open(disk, options, Some(doubt))
-}
-
-/// Removals that a pass over the log has met, with their sequences.
-#[derive(Debug, Default)]
-struct Removals {
-    rows: HashMap<(RowTable, Vec<u8>), u64>,
-    chunks: HashMap<ChunkId, u64>,
-}
-
-impl Removals {
-    fn note(&mut self, record: &Record) {
-        let sequence = record.head.sequence;
-        let slot = match &record.entry {
-            Entry::DropRow { key, .. } => self.rows.entry(index_key(key)).or_default(),
-            Entry::DeleteChunk { id } => self.chunks.entry(*id).or_default(),
-            _ => return,
-        };
-        *slot = sequence.max(*slot);
-    }
-
-    fn have_removed(&self, record: &Record) -> bool {
-        let removed_at = match &record.entry {
-            Entry::Row { key, .. } => self.rows.get(&index_key(key)),
-            Entry::Chunk { id, .. } => self.chunks.get(id),
-            _ => None,
-        };
-        removed_at.is_some_and(|removed_at| *removed_at > record.head.sequence)
-    }
-}
-
-/// What the first pass found.
-#[derive(Debug, Default)]
-struct Survey {
-    known: Position,
-    /// Where each segment's records end, and whether a seal says so.
-    ends: BTreeMap<u64, (u64, bool)>,
-    /// Bytes that are no record: segment, from, to.
-    bad: Vec<(u64, u64, u64)>,
-    /// Records whose fields read back and whose payload does not.
-    bad_payloads: Vec<Record>,
-    removals: Removals,
 }
 
 struct Opening {
@@ -349,105 +310,6 @@ impl Opening {
         Ok(writer)
     }
 
-    fn survey(&self, segments: &[Arc<SegmentFile>]) -> Result<Survey, EngineError> {
-        let mut survey = Survey {
-            known: *self.store.synced.lock(),
-            ..Survey::default()
-        };
-        for segment in segments {
-            let mut scanner = self.scanner(segment, true)?;
-            while let Some(found) = scanner.next().map_err(io_failure("scan a segment"))? {
-                match found {
-                    Found::Record(record) => {
-                        survey.known = survey.known.max(record.head.synced);
-                        survey.removals.note(&record);
-                        if !record.is_payload_good {
-                            survey.bad_payloads.push(*record);
-                        }
-                    }
-                    Found::Bad { from, to } => survey.bad.push((segment.number, from, to)),
-                    Found::End { at, is_sealed } => {
-                        survey.ends.insert(segment.number, (at, is_sealed));
-                    }
-                }
-            }
-        }
-        Ok(survey)
-    }
-
-    fn scanner<'a>(
-        &self,
-        segment: &'a SegmentFile,
-        verifies: bool,
-    ) -> Result<Scanner<'a>, EngineError> {
-        let offset = if segment.number == self.from.segment {
-            self.from.offset
-        } else {
-            HEADER_LEN
-        };
-        Scanner::new(segment, offset, verifies).map_err(io_failure("scan a segment"))
-    }
-
-    /// Tear or rot: where to cut the log, if anywhere. Rot that nothing can name ends the disk.
-    fn judge(
-        &mut self,
-        segments: &[Arc<SegmentFile>],
-        survey: &Survey,
-    ) -> Result<Option<Position>, EngineError> {
-        let known = survey.known;
-        let place = |segment: u64, offset: u64| format!("segment {segment:016x} offset {offset}");
-        let is_there = segments.iter().any(|it| it.number == known.segment);
-        if !is_there {
-            let what = "a segment with acknowledged records is gone".to_owned();
-            return Err(lost(what, place(known.segment, 0)));
-        }
-        if !self.is_rebuild {
-            for pair in segments.windows(2) {
-                if pair[1].previous > pair[0].number {
-                    let what = "a segment above the checkpoint is gone".to_owned();
-                    return Err(lost(what, place(pair[1].previous, 0)));
-                }
-            }
-        }
-        for (segment, (end, is_sealed)) in &survey.ends {
-            let is_short =
-                *segment == known.segment && end.next_multiple_of(COMMIT_ALIGN) < known.offset;
-            if is_short || (*segment < known.segment && !is_sealed) {
-                let what = "the end of a segment with acknowledged records is gone".to_owned();
-                return Err(lost(what, place(*segment, *end)));
-            }
-        }
-        let mut cut: Option<Position> = None;
-        let mut tear = |at: Position| cut = Some(cut.map_or(at, |cut| cut.min(at)));
-        for (segment, from, to) in &survey.bad {
-            let at = Position {
-                segment: *segment,
-                offset: *from,
-            };
-            if at < known {
-                let what = format!("{} bytes of the log that nothing can name", to - from);
-                return Err(lost(what, place(*segment, *from)));
-            }
-            tear(at);
-        }
-        for record in &survey.bad_payloads {
-            if record.location.position >= known {
-                tear(record.location.position);
-            }
-        }
-        if let Some(cut) = cut {
-            for (segment, _, to) in &survey.bad {
-                let from = if *segment == cut.segment {
-                    cut.offset
-                } else {
-                    HEADER_LEN
-                };
-                self.report.bytes_cut = self.report.bytes_cut.max(to.saturating_sub(from));
-            }
-        }
-        Ok(cut)
-    }
-
     /// Cuts and seals what a crash left open, durably, before anything is appended behind it.
     fn close_segments(
         &self,
@@ -585,132 +447,6 @@ impl Opening {
         })
     }
 
-    /// Says what records with rotten payloads held.
-    fn name_rot(&mut self, survey: &Survey) -> Result<(), EngineError> {
-        for record in &survey.bad_payloads {
-            let at = record.location.position;
-            if at >= survey.known {
-                continue;
-            }
-            let mut held = Held::Superseded;
-            if !survey.removals.have_removed(record) {
-                match &record.entry {
-                    Entry::Row {
-                        partition,
-                        key,
-                        ballot,
-                        ..
-                    } => {
-                        let newest = self.store.row_of(key)?;
-                        if newest.is_none_or(|newest| newest.ballot < *ballot) {
-                            self.report.lost_partitions.insert(*partition);
-                            held = Held::Row {
-                                partition: *partition,
-                                key: key.clone(),
-                                ballot: *ballot,
-                            };
-                        }
-                    }
-                    Entry::Chunk { id, partition, .. } if self.store.chunk(*id)?.is_none() => {
-                        self.report.lost_chunks.push(*id);
-                        held = Held::Chunk {
-                            partition: *partition,
-                            id: *id,
-                        };
-                    }
-                    _ => {}
-                }
-            }
-            self.report.rot.push(Rot {
-                segment: at.segment,
-                offset: at.offset,
-                len_bytes: record.location.record_len(),
-                held,
-            });
-        }
-        Ok(())
-    }
-
-    /// Names, by the index, what segments held whose files are gone.
-    fn name_missing(&mut self) -> Result<(), EngineError> {
-        const PAGE: usize = 10_000;
-        let missing: HashMap<u64, SegmentEntry> = self.missing.drain(..).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let is_gone = |position: Position| missing.contains_key(&position.segment);
-        for table in [RowTable::Objects, RowTable::Parts] {
-            let mut from = Bound::Unbounded;
-            loop {
-                let page = self.store.rows(table, from, Bound::Unbounded, PAGE)?;
-                let Some((last, _)) = page.last() else { break };
-                from = Bound::Excluded(last.clone());
-                for (key, row) in page {
-                    let Some(key) = row_key(table, &key).filter(|_| is_gone(row.location.position))
-                    else {
-                        continue;
-                    };
-                    self.report.lost_partitions.insert(row.partition);
-                    self.report.rot.push(Rot {
-                        segment: row.location.position.segment,
-                        offset: row.location.position.offset,
-                        len_bytes: row.location.record_len(),
-                        held: Held::Row {
-                            partition: row.partition,
-                            key,
-                            ballot: row.ballot,
-                        },
-                    });
-                }
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = self.store.chunks(after, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (id, chunk) in page {
-                if !is_gone(chunk.location.position) {
-                    continue;
-                }
-                self.report.lost_chunks.push(id);
-                self.report.rot.push(Rot {
-                    segment: chunk.location.position.segment,
-                    offset: chunk.location.position.offset,
-                    len_bytes: chunk.location.record_len(),
-                    held: Held::Chunk {
-                        partition: chunk.partition,
-                        id,
-                    },
-                });
-                let mut state = self.store.state.write();
-                state.counts.chunks = state.counts.chunks.saturating_sub(1);
-                state.active.set_chunk(id, None);
-            }
-        }
-        // The index still knows the facts themselves: they are written anew.
-        let mut state = self.store.state.write();
-        let gone: Vec<_> = state
-            .facts
-            .iter()
-            .filter(|(_, fact)| is_gone(fact.location.position))
-            .map(|(key, fact)| (*key, fact.value))
-            .collect();
-        for (key, value) in gone {
-            state.facts.remove(&key);
-            self.queue.push(fact_item(key, value));
-        }
-        Ok(())
-    }
-
-    fn note_lost_partitions(&self) {
-        for partition in &self.report.lost_partitions {
-            let joined = self.store.fact(FactKey::Joined(*partition)).time.0;
-            self.queue
-                .push(fact_item(FactKey::Lost(*partition), lost_value(joined)));
-        }
-    }
-
     fn end_rebuild(&self) -> Result<(), EngineError> {
         match self.checkpointer.run_one() {
             // No room for an index on disk: memory holds it, and the next start tries again.
@@ -723,21 +459,6 @@ impl Opening {
                 .and_then(|()| self.store.disk.sync_directory())
                 .map_err(io_failure("take back the index's doubt")),
         }
-    }
-}
-
-/// The value of a [`FactKey::Lost`]: one above the join epoch, so that epoch 0 can be over too.
-pub(crate) fn lost_value(joined: u64) -> ringfort_ring::ballot::Ballot {
-    number(joined.saturating_add(1))
-}
-
-fn fact_item(key: FactKey, value: ringfort_ring::ballot::Ballot) -> Item {
-    Item {
-        entry: Entry::Fact { key, value },
-        first: bytes::Bytes::new(),
-        second: bytes::Bytes::new(),
-        origin: Origin::Submitted,
-        done: None,
     }
 }
 
@@ -770,21 +491,6 @@ pub(crate) fn partition_facts(store: &Store, partition: PartitionId) -> Partitio
             .checked_sub(1)
             .map(Epoch),
     }
-}
-
-fn lost_partitions(store: &Store) -> std::collections::BTreeSet<PartitionId> {
-    let marked: Vec<PartitionId> = {
-        let state = store.state.read();
-        let keys = state.facts.keys().filter_map(|key| match key {
-            FactKey::Lost(partition) => Some(*partition),
-            _ => None,
-        });
-        keys.collect()
-    };
-    marked
-        .into_iter()
-        .filter(|partition| partition_facts(store, *partition).is_lost())
-        .collect()
 }
 
 type ReadIndex = (
