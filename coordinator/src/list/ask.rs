@@ -152,17 +152,14 @@ enum Trouble {
     Silent(String),
 }
 
-pub(in crate::coordinator) fn places_of(
-    bucket: BucketRef,
-    view: &Arc<ClusterView>,
-) -> Vec<(Shard, Place)> {
+pub(crate) fn places_of(bucket: BucketRef, view: &Arc<ClusterView>) -> Vec<(Shard, Place)> {
     (0..bucket.shard_count)
         .filter_map(|shard| Some((Shard(shard), view.place_shard(bucket, Shard(shard))?)))
         .collect()
 }
 
 /// One request a disk: a node with several may hold more than one replica of a shard, and an answer is one replica's.
-pub(in crate::coordinator) fn claims_by_disk(
+pub(crate) fn claims_by_disk(
     shards: &[(Shard, Place)],
 ) -> BTreeMap<(NodeId, DiskId), Vec<ShardClaim>> {
     let mut by_disk: BTreeMap<_, Vec<ShardClaim>> = BTreeMap::new();
