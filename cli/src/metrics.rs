@@ -1,9 +1,10 @@
 //! `/metrics`: the recorder, and the figures that are read from a node when somebody asks.
 
 use crate::failure::Failure;
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use ringfort_storage_node::node::Node;
+use ringfort_storage_node::repair::SweepTotals;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,20 @@ const DISK_CHUNKS: &str = "ringfort_disk_chunks";
 const DISK_MISSING_CHUNKS: &str = "ringfort_disk_missing_chunks";
 /// 1: the disk takes no writes.
 const DISK_WRITES_CLOSED: &str = "ringfort_disk_writes_closed";
+/// Comparisons of all that a node holds with its neighbours.
+const SWEEPS: &str = "ringfort_sweeps_total";
+/// Replicas of partitions that were compared.
+const SWEEP_COMPARED: &str = "ringfort_sweep_compared_total";
+/// Rows that sweeps mended.
+const SWEEP_ROWS_MENDED: &str = "ringfort_sweep_rows_mended_total";
+/// Chunks that sweeps let a replica fetch.
+const SWEEP_CHUNKS_NOTED: &str = "ringfort_sweep_chunks_noted_total";
+/// Chunks on some replicas only that nobody names.
+const SWEEP_CHUNKS_UNNAMED: &str = "ringfort_sweep_chunks_unnamed";
+/// Replicas that differed in the last sweep.
+const SWEEP_DIFFERING: &str = "ringfort_sweep_differing";
+/// Comparisons and repairs of the last sweep that did not come to their end.
+const SWEEP_FAILED: &str = "ringfort_sweep_failed";
 /// 1, with the release as a label.
 const BUILD_INFO: &str = "ringfort_build_info";
 
@@ -70,6 +85,28 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         "Chunks that a disk owes and is fetching."
     );
     describe_gauge!(DISK_WRITES_CLOSED, "1: the disk takes no writes.");
+    describe_counter!(
+        SWEEPS,
+        "Comparisons of all that a node holds with its neighbours."
+    );
+    describe_counter!(
+        SWEEP_COMPARED,
+        "Replicas of partitions that sweeps compared."
+    );
+    describe_counter!(SWEEP_ROWS_MENDED, "Rows that sweeps mended.");
+    describe_counter!(
+        SWEEP_CHUNKS_NOTED,
+        "Chunks that sweeps let a replica fetch."
+    );
+    describe_gauge!(
+        SWEEP_CHUNKS_UNNAMED,
+        "Chunks on some replicas only that nobody names, as the last sweep saw."
+    );
+    describe_gauge!(SWEEP_DIFFERING, "Replicas that differed in the last sweep.");
+    describe_gauge!(
+        SWEEP_FAILED,
+        "Comparisons and repairs of the last sweep that did not come to their end."
+    );
     describe_gauge!(BUILD_INFO, "1, with the release as a label.");
     gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(recorder)
@@ -86,6 +123,7 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub(crate) fn render(&self) -> String {
+        self.sweeps();
         for node in self.nodes.iter() {
             for disk in node.disk_statuses() {
                 let id = disk.id.to_string();
@@ -106,6 +144,22 @@ impl Metrics {
         self.recorder.render()
     }
 
+    /// Sweeps, of all nodes of the process together.
+    fn sweeps(&self) {
+        if self.nodes.is_empty() {
+            return;
+        }
+        let totals: Vec<_> = self.nodes.iter().map(|node| node.sweep_totals()).collect();
+        let sum = |of: fn(&SweepTotals) -> u64| totals.iter().map(of).sum::<u64>();
+        counter!(SWEEPS).absolute(sum(|it| it.sweeps));
+        counter!(SWEEP_COMPARED).absolute(sum(|it| it.all.compared));
+        counter!(SWEEP_ROWS_MENDED).absolute(sum(|it| it.all.rows_mended));
+        counter!(SWEEP_CHUNKS_NOTED).absolute(sum(|it| it.all.chunks_noted));
+        gauge!(SWEEP_CHUNKS_UNNAMED).set(float(sum(|it| it.last.chunks_unnamed)));
+        gauge!(SWEEP_DIFFERING).set(float(sum(|it| it.last.differing)));
+        gauge!(SWEEP_FAILED).set(float(sum(|it| it.last.failed)));
+    }
+
     /// Keeps histograms small while nobody reads them.
     pub(crate) async fn keep_up(self) {
         loop {
@@ -119,6 +173,10 @@ impl Metrics {
     clippy::cast_precision_loss,
     reason = "a gauge is a float; beyond 2^53 bytes the last digits do not matter"
 )]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
 fn set(name: &'static str, disk: &str, value: u64) {
-    gauge!(name, "disk" => disk.to_owned()).set(value as f64);
+    gauge!(name, "disk" => disk.to_owned()).set(float(value));
 }

@@ -25,6 +25,7 @@ use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::service::ControlService;
 use ringfort_storage_node::node::{Node, NodeConfig};
+use ringfort_storage_node::repair::SweepPace;
 use ringfort_wire::client::{ClientOptions, TcpTransport};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::hello::CurrentEra;
@@ -39,6 +40,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How a storage node is run. Every flag is also a variable, and a key of the settings file; what the first start
@@ -83,6 +85,9 @@ pub(crate) struct NodeArgs {
     /// How far clocks may differ, in milliseconds [default: 500]
     #[arg(long, env = "RINGFORT_MAX_CLOCK_SKEW_MS")]
     pub(crate) max_clock_skew_ms: Option<u64>,
+    /// Between two comparisons with the other replicas [default: 60s]
+    #[arg(long, env = "RINGFORT_SWEEP_INTERVAL")]
+    pub(crate) sweep_interval: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     pub(crate) drain_delay: Option<Span>,
@@ -259,6 +264,7 @@ pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         disks: settings.disks.clone(),
         max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
         engine: engine_options(args.disk_reserve_mib),
+        sweep: sweep_pace(args.sweep_interval)?,
     };
     let node = open_node(config, environment.clone(), &layouts).await?;
     let membership = match (membership, token) {
@@ -299,6 +305,16 @@ pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     .await;
     drop(lock);
     code
+}
+
+/// How replicas are compared, from settings.
+pub(crate) fn sweep_pace(interval: Option<Span>) -> Result<SweepPace, Failure> {
+    let default = SweepPace::default();
+    let every = interval.map_or(default.every, |span| span.0);
+    if every < Duration::from_secs(1) {
+        return Err(Failure::usage("--sweep-interval must be 1s or more"));
+    }
+    Ok(SweepPace { every, ..default })
 }
 
 fn open_authority(
@@ -384,10 +400,20 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
             all_stops.clone(),
         ));
     }
+    let coordinator = Arc::new(Coordinator::new(
+        Arc::clone(&transport),
+        layouts.subscribe(),
+        environment,
+        CoordinatorOptions::default(),
+    ));
     {
-        let (node, transport, stops) =
-            (Arc::clone(&node), Arc::clone(&transport), all_stops.clone());
-        tokio::spawn(async move { node.run(transport, stops).await });
+        let (node, transport, coordinator, stops) = (
+            Arc::clone(&node),
+            Arc::clone(&transport),
+            Arc::clone(&coordinator),
+            all_stops.clone(),
+        );
+        tokio::spawn(async move { node.run(transport, coordinator, stops).await });
     }
     let drain_options = DrainOptions::new(args.drain_delay, args.drain_timeout);
     let options = ServerOptions {
@@ -399,14 +425,8 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         serve(listener, &identity, service, era, options, serving_stops).await
     });
 
-    let coordinator = Coordinator::new(
-        transport,
-        layouts.subscribe(),
-        environment,
-        CoordinatorOptions::default(),
-    );
     // It serves no S3 here: it answers the admin API for the whole cluster.
-    let gateway = Gateway::new(Arc::new(coordinator), GatewayConfig::default());
+    let gateway = Gateway::new(coordinator, GatewayConfig::default());
     gateway.start_background(&all_stops);
     let metrics = Metrics::new(recorder, vec![Arc::clone(&node)]);
     tokio::spawn(metrics.clone().keep_up());

@@ -78,6 +78,9 @@ pub(crate) struct ServerArgs {
     /// How far clocks may differ, in milliseconds [default: 500]
     #[arg(long, env = "RINGFORT_MAX_CLOCK_SKEW_MS")]
     max_clock_skew_ms: Option<u64>,
+    /// Between two comparisons of replicas with each other [default: 60s]
+    #[arg(long, env = "RINGFORT_SWEEP_INTERVAL")]
+    sweep_interval: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     drain_delay: Option<Span>,
@@ -148,9 +151,13 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
     let (stop_serving, serving_stops) = watch::channel(false);
     let (stop_all, all_stops) = watch::channel(false);
     for node in &nodes {
-        let (node, transport, stops) =
-            (Arc::clone(node), Arc::clone(&transport), all_stops.clone());
-        tokio::spawn(async move { node.run(transport, stops).await });
+        let (node, transport, coordinator, stops) = (
+            Arc::clone(node),
+            Arc::clone(&transport),
+            Arc::clone(gateway.coordinator()),
+            all_stops.clone(),
+        );
+        tokio::spawn(async move { node.run(transport, coordinator, stops).await });
     }
     gateway.start_background(&all_stops);
     let metrics = Metrics::new(recorder, nodes.clone());
@@ -308,6 +315,7 @@ async fn open_nodes(
             cluster,
             max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
             engine: engine_options(args.disk_reserve_mib),
+            sweep: crate::node::sweep_pace(args.sweep_interval)?,
         };
         for disk in &config.disks {
             ringfort_storage_node::control::file::create_folder(disk).map_err(Failure::usage)?;

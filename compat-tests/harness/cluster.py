@@ -73,11 +73,13 @@ class ExternalCluster:
 
 
 class Cluster:
-    def __init__(self, nodes=3, gateways=2, replicas=3, folder=None):
+    def __init__(self, nodes=3, gateways=2, replicas=3, folder=None, settings=None):
         self.binary = os.environ.get("RINGFORT_BIN")
         assert self.binary, "set RINGFORT_BIN to the ringfort binary (or RINGFORT_ENDPOINTS to a running server)"
         self.binary = str(Path(self.binary).resolve())
         self.folder = Path(folder or tempfile.mkdtemp(prefix="ringfort-compat-"))
+        # Variables of every process.
+        self.env = {**os.environ, **(settings or {})}
         self.node_count, self.gateway_count, self.replicas = nodes, gateways, replicas
         self.nodes, self.gateways = [], []
         self.node_admin, self.gateway_admin, self.endpoints = [], [], []
@@ -147,6 +149,7 @@ class Cluster:
             [*argv, "--join", token] if token else argv,
             self.folder / f"{name}.log",
             restart_argv=argv,
+            env=self.env,
         )
 
     def metrics(self, process):

@@ -1,6 +1,6 @@
 //! Streams a body out: chunk by chunk, the next one fetched while the last one is sent, every byte verified.
 
-use super::{Coordinator, ReadError};
+use super::{BucketRef, Coordinator, ReadError};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use ringfort_wire::id::RowKey;
@@ -17,15 +17,18 @@ impl Coordinator {
     #[must_use]
     pub fn read_body(
         &self,
+        bucket: BucketRef,
         row: &RowKey,
         head: &ObjectHead,
         inline: Bytes,
         range: Range<u64>,
     ) -> BodyStream {
-        let owner = ChunkOwner {
-            bucket: row.bucket,
-            key: row.key.clone(),
-            owner: head.owner,
+        let owner = match self.chunk_owner(bucket, &row.key, head.owner) {
+            Ok(owner) => owner,
+            Err(error) => {
+                let error = ReadError::NotEnoughReplicas(error.to_string());
+                return Box::pin(stream::once(async move { Err(error) }));
+            }
         };
         match &head.body {
             BodyPlace::Inline => Box::pin(stream::once(async move { slice(&inline, &range) })),

@@ -14,6 +14,7 @@ mod hints;
 mod key_queue;
 mod list;
 pub mod metrics;
+mod owners;
 mod parts;
 mod propose;
 mod raise;
@@ -27,6 +28,7 @@ mod view;
 pub use body_reader::BodyStream;
 pub use body_writer::{Body, BodyWriter, PlacedBody};
 pub use health::Readiness;
+pub use owners::Owned;
 pub use types::*;
 
 use bytes::Bytes;

@@ -8,6 +8,7 @@ use super::view::Place;
 use super::{BucketRef, Coordinator, ReadError, RegisterState, WriteError};
 use parking_lot::Mutex;
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::id::Generation;
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason};
 use ringfort_ring::register::reader::{Reader, Reading};
@@ -78,8 +79,8 @@ impl RepairRound {
 struct Survey {
     reader: Reader,
     highest: Ballot,
-    /// Whether the bucket has changed or gone: its rows are no business of an older request any more.
-    is_outdated: bool,
+    /// The bucket has changed or gone, to this generation: its rows are no business of an older request any more.
+    newer_generation: Option<Generation>,
 }
 
 impl Survey {
@@ -141,7 +142,7 @@ impl Coordinator {
             };
             // What has moved on meanwhile is a newer write's, and on its way again.
             let has_moved = before.is_some_and(|before| before.highest != now.highest);
-            if has_moved || now.is_outdated || now.is_settled_at().is_some() {
+            if has_moved || now.newer_generation.is_some() || now.is_settled_at().is_some() {
                 return;
             }
             // Closed only when the process ends.
@@ -190,7 +191,7 @@ impl Coordinator {
         let mut survey = Survey {
             reader: Reader::new(place.rule.clone()),
             highest: Ballot::ZERO,
-            is_outdated: false,
+            newer_generation: None,
         };
         while let Some((from, reply)) = answers.next().await {
             match reply {
@@ -199,7 +200,10 @@ impl Coordinator {
                     survey.reader.on_answer(from, accepted);
                 }
                 Ok((ReadReply::Refused(refusal), _)) => {
-                    survey.is_outdated |= refusal.reason == Reason::Generation;
+                    if refusal.reason == Reason::Generation {
+                        let newer = Some(refusal.generation);
+                        survey.newer_generation = survey.newer_generation.max(newer);
+                    }
                     survey.reader.on_unreachable(from);
                 }
                 Err(_) => {
@@ -214,11 +218,20 @@ impl Coordinator {
     ///
     /// # Errors
     /// Where the replicas do not answer: try again later.
-    pub(super) async fn mend_row(&self, bucket: BucketRef, row: &RowKey) -> Result<(), ReadError> {
+    pub async fn mend_row(&self, bucket: BucketRef, row: &RowKey) -> Result<(), ReadError> {
         let lacking = || ReadError::NotEnoughReplicas("no majority answers".to_owned());
-        let (place, survey) = self.survey(bucket, row).await.ok_or_else(lacking)?;
-        if survey.is_outdated {
-            return Ok(());
+        let mut bucket = bucket;
+        let (mut place, mut survey) = self.survey(bucket, row).await.ok_or_else(lacking)?;
+        if let Some(newer) = survey.newer_generation {
+            if bucket.partition.is_none() {
+                return Ok(());
+            }
+            // A node's own job: it does not follow buckets, and acts for no request that was judged by an older state.
+            bucket.generation = newer;
+            (place, survey) = self.survey(bucket, row).await.ok_or_else(lacking)?;
+            if survey.newer_generation.is_some() {
+                return Err(ReadError::BucketChanged);
+            }
         }
         match survey.reader.reading() {
             // A write that reached a minority only: decided now, so that no maybe surfaces weeks later. Written anew in
@@ -233,6 +246,19 @@ impl Coordinator {
             Reading::Split => Ok(self.rewrite(bucket, row, false).await?),
             Reading::Wait | Reading::Impossible => Err(lacking()),
         }
+    }
+
+    /// A generation above the one named, where a replica of the row shows one.
+    pub(super) async fn newer_generation(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+    ) -> Result<Option<Generation>, ReadError> {
+        let survey = self.survey(bucket, row).await;
+        let (_, survey) = survey.ok_or_else(|| {
+            ReadError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
+        })?;
+        Ok(survey.newer_generation)
     }
 
     async fn mend(
@@ -260,7 +286,7 @@ impl Coordinator {
         };
         let is_still_behind =
             survey.is_settled_at() == Some(agreed) && !survey.reader.behind(agreed).is_empty();
-        if !is_still_behind || survey.is_outdated {
+        if !is_still_behind || survey.newer_generation.is_some() {
             return;
         }
         if let Err(error) = self.rewrite(bucket, row, true).await {

@@ -16,6 +16,7 @@ const BUCKET: BucketRef = BucketRef {
     id: BucketId([3; 16]),
     generation: Generation(0),
     shard_count: 1,
+    partition: None,
 };
 
 struct Rig {
@@ -149,6 +150,7 @@ async fn a_list_of_chunks_that_nobody_kept_is_deleted() {
     let rig = Rig::new();
     let owner = ChunkOwner {
         bucket: BUCKET.id,
+        partition: ringfort_ring::id::PartitionId(0),
         key: ObjectKey::parse("k").unwrap(),
         owner: BodyOwner::Upload(UploadId([1; 16])),
     };
@@ -234,7 +236,7 @@ async fn a_replica_that_lacks_a_chunk_is_told_so() {
     for _ in 0..1_000 {
         let read = rig
             .coordinator
-            .read_body(&row("k"), &head, Bytes::new(), 0..4);
+            .read_body(BUCKET, &row("k"), &head, Bytes::new(), 0..4);
         let pieces: Vec<_> = read.collect().await;
         assert_eq!(pieces, [Ok(Bytes::from_static(b"body"))]);
         rig.coordinator.deliver_hints(&all);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
-use ringfort_ring::id::Generation;
+use ringfort_ring::id::{Generation, PartitionId};
 use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
 use ringfort_wire::id::{BucketId, InvocationDigest, OperationId, UploadId};
 use ringfort_wire::manifest::{ChunkRef, DecodeError, KeyState, PartState};
@@ -18,6 +18,8 @@ pub struct BucketRef {
     pub generation: Generation,
     /// K, the number of its index shards.
     pub shard_count: u16,
+    /// Where its rows are taken to be, whatever K says: for repair, which knows a row's partition and not its bucket.
+    pub partition: Option<PartitionId>,
 }
 
 impl BucketRef {
@@ -26,7 +28,19 @@ impl BucketRef {
         id: BucketId::SYSTEM,
         generation: Generation(0),
         shard_count: 1,
+        partition: None,
     };
+
+    /// The bucket of a row as a replica knows it: by the row's partition and the generation that it holds.
+    #[must_use]
+    pub fn of_row(id: BucketId, generation: Generation, partition: PartitionId) -> Self {
+        Self {
+            id,
+            generation,
+            shard_count: 1,
+            partition: Some(partition),
+        }
+    }
 }
 
 /// One client operation, the same over all attempts of the coordinator.

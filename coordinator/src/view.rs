@@ -1,11 +1,12 @@
 //! The layout as requests use it: which replicas hold a row or chunk, and on which node each is.
 
-use super::{BucketRef, Coordinator};
+use super::{BucketRef, Coordinator, WriteError};
 use ringfort_ring::id::{DiskId, Epoch, NodeId, PartitionId, Shard};
 use ringfort_ring::layout::Layout;
 use ringfort_ring::placement;
 use ringfort_ring::quorum::{QuorumRule, Replica};
-use ringfort_wire::id::{BucketId, ChunkId, RowKey};
+use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, RowKey};
+use ringfort_wire::manifest::{BodyOwner, ChunkOwner};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,9 @@ impl ClusterView {
 
     /// Where a row lives. The system bucket has one shard, which is placed like any other.
     pub(super) fn place_row(self: &Arc<Self>, bucket: BucketRef, row: &RowKey) -> Option<Place> {
+        if let Some(partition) = bucket.partition {
+            return self.place(partition);
+        }
         let shard = placement::shard_of(row.key.as_bytes(), bucket.shard_count);
         self.place_shard(bucket, shard)
     }
@@ -87,6 +91,29 @@ fn partition_of_shard(bucket: BucketId, shard: Shard, layout: &Layout) -> Partit
 }
 
 impl Coordinator {
+    /// Who owns the chunks of a body of a key.
+    ///
+    /// # Errors
+    /// Where the cluster has not formed yet.
+    pub fn chunk_owner(
+        &self,
+        bucket: BucketRef,
+        key: &ObjectKey,
+        owner: BodyOwner,
+    ) -> Result<ChunkOwner, WriteError> {
+        let row = RowKey::object(bucket.id, key.clone());
+        let place = self.view().and_then(|view| view.place_row(bucket, &row));
+        let place = place.ok_or_else(|| {
+            WriteError::NotEnoughReplicas("the cluster has not formed yet".to_owned())
+        })?;
+        Ok(ChunkOwner {
+            bucket: bucket.id,
+            partition: place.partition,
+            key: key.clone(),
+            owner,
+        })
+    }
+
     /// The newest layout, ready for use; `None` until the cluster has formed.
     pub(super) fn view(&self) -> Option<Arc<ClusterView>> {
         let layout = self.inner.layout.borrow().clone()?;

@@ -4,5 +4,6 @@ pub mod control;
 pub mod disk;
 pub mod engine;
 pub mod node;
+pub mod repair;
 mod replica;
 pub mod service;

@@ -2,7 +2,10 @@
 
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::repair::{SweepPace, SweepReport, SweepTotals, Sweeper, sweep_disk};
 use crate::replica::DiskReplica;
+use parking_lot::Mutex;
+use ringfort_coordinator::Coordinator;
 use ringfort_ring::id::{ClusterId, DiskId, NodeId};
 use ringfort_ring::layout::Layout;
 use ringfort_wire::environment::Environment;
@@ -30,6 +33,8 @@ pub struct NodeConfig {
     pub max_clock_skew_ms: u64,
     /// The engine's settings.
     pub engine: EngineOptions,
+    /// How replicas are compared.
+    pub sweep: SweepPace,
 }
 
 /// Why a node cannot start.
@@ -81,6 +86,7 @@ struct Inner {
     disks: Vec<DiskReplica>,
     /// Folders that hold a disk which cannot be opened, and why.
     failed: Vec<(String, String)>,
+    sweeps: Mutex<SweepTotals>,
     started: Instant,
 }
 
@@ -128,6 +134,7 @@ impl Node {
                 layout,
                 disks,
                 failed,
+                sweeps: Mutex::default(),
                 started: Instant::now(),
             }),
         }))
@@ -168,14 +175,33 @@ impl Node {
         open.chain(failed).collect()
     }
 
-    /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once.
-    pub async fn run(&self, transport: Arc<dyn Transport>, mut shutdown: watch::Receiver<bool>) {
+    /// What its sweeps have found and done since the node started.
+    #[must_use]
+    pub fn sweep_totals(&self) -> SweepTotals {
+        *self.inner.sweeps.lock()
+    }
+
+    /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
+    /// repairs propose through.
+    pub async fn run(
+        &self,
+        transport: Arc<dyn Transport>,
+        coordinator: Arc<Coordinator>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let sweeper = Sweeper {
+            transport: Arc::clone(&transport),
+            coordinator,
+            environment: self.inner.environment.clone(),
+            pace: self.inner.config.sweep,
+        };
         let jobs = async {
             tokio::join!(
                 self.follow_layout(),
                 self.run_deletions(),
                 self.fetch_missing(transport.as_ref()),
                 self.compact(),
+                self.sweep(&sweeper),
             );
         };
         tokio::select! {
@@ -233,6 +259,31 @@ impl Node {
             if !has_more {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
+        }
+    }
+
+    async fn sweep(&self, sweeper: &Sweeper) {
+        loop {
+            // Each node begins at its own time, so that the nodes of a cluster do not all sweep at once.
+            let every_ms = u64::try_from(sweeper.pace.every.as_millis()).unwrap_or(u64::MAX);
+            let spread_ms = self.inner.environment.random_below(every_ms.max(4) / 4);
+            tokio::time::sleep(sweeper.pace.every + Duration::from_millis(spread_ms)).await;
+            let Some(layout) = self.layout() else {
+                continue;
+            };
+            let mut whole = SweepReport::default();
+            for disk in &self.inner.disks {
+                whole.add(&sweep_disk(sweeper, disk, &layout).await);
+            }
+            if whole.rows_mended + whole.chunks_noted > 0 {
+                tracing::info!(
+                    rows = whole.rows_mended,
+                    chunks = whole.chunks_noted,
+                    differing = whole.differing,
+                    "a sweep found replicas that differ"
+                );
+            }
+            self.inner.sweeps.lock().add(whole);
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::id::{BucketId, ChunkId, ObjectKey, OperationId, UploadId};
 use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::id::PartitionId;
 use ringfort_ring::register::operations::RecentOperations;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -70,7 +71,7 @@ pub struct ObjectHead {
 }
 
 /// Who owns an object's chunks, fixed for life (DESIGN 4.13).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BodyOwner {
     /// Written by one PUT or Copy.
     Operation(OperationId),
@@ -234,10 +235,12 @@ pub struct PartHead {
 }
 
 /// Who wrote a chunk; fixed for life, and stored with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChunkOwner {
     /// The bucket.
     pub bucket: BucketId,
+    /// The key's partition, which never changes: whoever holds the chunk can ask for its owner.
+    pub partition: PartitionId,
     /// The key.
     pub key: ObjectKey,
     /// The operation or upload.

@@ -32,6 +32,7 @@ pub(super) fn reference(record: &BucketRecord) -> BucketRef {
         id: record.id,
         generation: record.generation,
         shard_count: record.shard_count,
+        partition: None,
     }
 }
 

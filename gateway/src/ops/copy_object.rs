@@ -35,7 +35,7 @@ pub(super) async fn copy_object(call: &Call, bucket: &Arc<Bucket>) -> Result<Ans
     let algorithm = algorithm.unwrap_or_else(|| algorithm_of(&source.head.checksums));
     let mut writer = call
         .coordinator()
-        .body_writer(storing.chunk_owner(), call.coordinator().inline_max());
+        .body_writer(storing.chunk_owner()?, call.coordinator().inline_max());
     let digests = pump(
         source.read(call, 0..size),
         Copied::new(size, algorithm),

@@ -3,6 +3,7 @@
 use super::object_answer::{modified, require_object};
 use super::{Call, Failure, PUT_BYTES_MAX};
 use crate::catalog::{Action, Bucket};
+use crate::coordinator::BucketRef;
 use crate::s3::condition::{ReadCondition, evaluate_copy_source};
 use crate::s3::copy_source::CopySource;
 use crate::s3::error::{ErrorCode, S3Error};
@@ -17,6 +18,7 @@ use std::ops::Range;
 /// A source that may be copied: found, permitted, its conditions held.
 pub(super) struct Source {
     pub(super) head: Box<ObjectHead>,
+    bucket: BucketRef,
     row: RowKey,
     inline: Bytes,
 }
@@ -62,6 +64,7 @@ impl Source {
         evaluate_copy_source(&condition, &ETag::from_text(&head.etag), modified(&head))?;
         Ok(Self {
             head,
+            bucket: bucket.reference,
             row,
             inline: read.body,
         })
@@ -82,9 +85,12 @@ impl Source {
 
     /// Some of its bytes.
     pub(super) fn read(&self, call: &Call, range: Range<u64>) -> Stored {
-        Stored(
-            call.coordinator()
-                .read_body(&self.row, &self.head, self.inline.clone(), range),
-        )
+        Stored(call.coordinator().read_body(
+            self.bucket,
+            &self.row,
+            &self.head,
+            self.inline.clone(),
+            range,
+        ))
     }
 }

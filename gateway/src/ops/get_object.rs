@@ -79,6 +79,7 @@ pub(super) async fn get_object(call: &Call, bucket: &Bucket) -> Result<Answer, F
     let length = selected.bytes.end - selected.bytes.start;
     let body = if is_get && length > 0 {
         let body = call.coordinator().read_body(
+            bucket.reference,
             &call.row(bucket)?,
             &head,
             read.body,

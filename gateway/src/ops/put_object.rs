@@ -29,7 +29,7 @@ pub(super) async fn put_object(
     storing.refuse_early().await?;
     let mut writer = call
         .coordinator()
-        .body_writer(storing.chunk_owner(), call.coordinator().inline_max());
+        .body_writer(storing.chunk_owner()?, call.coordinator().inline_max());
     let digests = pump(incoming, reader, &mut writer).await?;
     let body = writer.finish().await?;
     let draft = Draft {

@@ -107,12 +107,10 @@ impl<'a> Storing<'a> {
     }
 
     /// Who owns the chunks of the body.
-    pub(super) fn chunk_owner(&self) -> ChunkOwner {
-        ChunkOwner {
-            bucket: self.bucket.reference.id,
-            key: self.key.clone(),
-            owner: BodyOwner::Operation(self.operation.id),
-        }
+    pub(super) fn chunk_owner(&self) -> Result<ChunkOwner, Failure> {
+        let owner = BodyOwner::Operation(self.operation.id);
+        let coordinator = self.call.coordinator();
+        Ok(coordinator.chunk_owner(self.bucket.reference, &self.key, owner)?)
     }
 
     /// Makes the body the object of the key, if the condition holds.
@@ -158,7 +156,7 @@ impl<'a> Storing<'a> {
                 let place = self
                     .call
                     .coordinator()
-                    .body_place(&self.chunk_owner(), list)
+                    .body_place(&self.chunk_owner()?, list)
                     .await?;
                 Ok((place, Bytes::new()))
             }

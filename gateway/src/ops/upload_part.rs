@@ -89,11 +89,11 @@ pub(super) fn chunk_owner(
     bucket: &Bucket,
     upload: UploadId,
 ) -> Result<ChunkOwner, Failure> {
-    Ok(ChunkOwner {
-        bucket: bucket.reference.id,
-        key: call.object_key()?.clone(),
-        owner: BodyOwner::Upload(upload),
-    })
+    let key = call.object_key()?;
+    let owner = BodyOwner::Upload(upload);
+    Ok(call
+        .coordinator()
+        .chunk_owner(bucket.reference, key, owner)?)
 }
 
 /// The checksum that a part gets where the client sends none.

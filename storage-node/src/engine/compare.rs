@@ -76,7 +76,7 @@ impl Engine {
         Ok(partitions)
     }
 
-    /// Rows in the given leaves with their durable ballots, in the order of [`row_order`], from behind `after`.
+    /// Rows in the given leaves with their durable ballots, in the order of [`row_order_key`], from behind `after`.
     /// Looks at `examine` rows at most.
     ///
     /// # Errors
@@ -155,7 +155,8 @@ impl Engine {
     }
 }
 
-/// The order in which [`Engine::scan_row_leaves`] goes: objects before parts, each by the bytes of its index key.
-pub(crate) fn row_order(one: &RowKey, other: &RowKey) -> std::cmp::Ordering {
-    index_key(one).cmp(&index_key(other))
+/// What rows are sorted by in [`Engine::scan_row_leaves`]: objects before parts, each by the bytes of its index key.
+pub(crate) fn row_order_key(row: &RowKey) -> (bool, Vec<u8>) {
+    let (table, key) = index_key(row);
+    (table == RowTable::Parts, key)
 }

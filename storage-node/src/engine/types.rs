@@ -5,31 +5,9 @@ use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{Epoch, Generation, PartitionId};
-use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, OperationId, RowKey, UploadId};
+use ringfort_wire::id::{BucketId, ChunkId, RowKey};
+pub use ringfort_wire::manifest::ChunkOwner;
 use std::collections::BTreeSet;
-
-/// Whose chunk it is, fixed for life (DESIGN 4.13).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum ChunkOwner {
-    /// One write of one key.
-    Operation {
-        /// The bucket.
-        bucket: BucketId,
-        /// The object's key.
-        key: ObjectKey,
-        /// The write.
-        operation: OperationId,
-    },
-    /// One multipart upload of one key.
-    Upload {
-        /// The bucket.
-        bucket: BucketId,
-        /// The object's key.
-        key: ObjectKey,
-        /// The upload.
-        upload: UploadId,
-    },
-}
 
 /// One change, made durable as one record: after a crash it is wholly there or wholly absent.
 #[derive(Clone, Debug)]

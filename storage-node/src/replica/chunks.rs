@@ -1,10 +1,10 @@
 //! Storing and fetching chunks on one disk.
 
 use super::{DiskReplica, check_epoch, node_error};
-use crate::engine::{ChunkOwner, EngineError, Mutation};
+use crate::engine::{EngineError, Mutation};
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::{BucketId, Payload};
-use ringfort_wire::manifest::{self, BodyOwner, ChunkRef};
+use ringfort_wire::manifest::ChunkRef;
 use ringfort_wire::message::{
     FetchChunkReply, FetchChunkRequest, StoreChunkReply, StoreChunkRequest,
 };
@@ -38,7 +38,7 @@ impl DiskReplica {
             id: request.chunk.id,
             partition: request.partition,
             epoch: request.epoch,
-            owner: engine_owner(request.owner),
+            owner: request.owner,
             blake3: request.chunk.blake3,
             data,
         });
@@ -99,21 +99,5 @@ pub(super) async fn verify(chunk: &ChunkRef, data: &Payload) -> Result<(), NodeE
         Ok(())
     } else {
         Err(mismatch())
-    }
-}
-
-pub(super) fn engine_owner(owner: manifest::ChunkOwner) -> ChunkOwner {
-    let manifest::ChunkOwner { bucket, key, owner } = owner;
-    match owner {
-        BodyOwner::Operation(operation) => ChunkOwner::Operation {
-            bucket,
-            key,
-            operation,
-        },
-        BodyOwner::Upload(upload) => ChunkOwner::Upload {
-            bucket,
-            key,
-            upload,
-        },
     }
 }

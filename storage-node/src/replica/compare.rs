@@ -2,7 +2,6 @@
 //!
 //! Only what is durable is shown, and only by a replica that votes: one that has lost state must not be compared with.
 
-use super::missing::manifest_owner;
 use super::{DiskReplica, node_error};
 use crate::engine::compare::LeafMasks;
 use ringfort_ring::id::PartitionId;
@@ -80,14 +79,9 @@ impl DiskReplica {
         let scanned =
             blocking(move || engine.scan_row_leaves(&masks, after.as_ref(), EXAMINE)).await?;
         let is_cut = scanned.found.len() > limit;
-        let rows: Vec<_> = scanned
-            .found
-            .into_iter()
-            .take(limit)
-            .map(|(key, _, ballot)| (key, ballot))
-            .collect();
+        let rows: Vec<_> = scanned.found.into_iter().take(limit).collect();
         let examined = if is_cut {
-            rows.last().map(|(key, _)| key.clone())
+            rows.last().map(|(key, ..)| key.clone())
         } else {
             scanned.examined
         };
@@ -124,7 +118,7 @@ impl DiskReplica {
                     len: facts.len_bytes,
                     blake3: facts.blake3,
                 };
-                chunks.push((chunk, manifest_owner(facts.owner)));
+                chunks.push((chunk, facts.owner));
             }
         }
         Ok(ScanChunksReply {

@@ -150,11 +150,11 @@ impl MissingChunks {
 
 impl DiskReplica {
     /// Notes the chunks of an accepted state that should be here and are not.
-    pub(super) fn note_chunks(&self, key: &RowKey, state: &[u8]) {
+    pub(super) fn note_chunks(&self, partition: PartitionId, key: &RowKey, state: &[u8]) {
         if state.len() < CHUNK_BYTES_MIN {
             return;
         }
-        let Some(named) = named_chunks(key, state) else {
+        let Some(named) = named_chunks(partition, key, state) else {
             return;
         };
         for chunk in &named.chunks {
@@ -346,7 +346,7 @@ impl DiskReplica {
             len: facts.len_bytes,
             blake3: facts.blake3,
         };
-        Some((chunk, manifest_owner(facts.owner)))
+        Some((chunk, facts.owner))
     }
 
     async fn keep(
@@ -364,35 +364,11 @@ impl DiskReplica {
             id: chunk.id,
             partition,
             epoch,
-            owner: super::chunks::engine_owner(owner.clone()),
+            owner: owner.clone(),
             blake3: chunk.blake3,
             data,
         });
         stored.await.is_ok()
-    }
-}
-
-pub(super) fn manifest_owner(owner: crate::engine::ChunkOwner) -> ChunkOwner {
-    use crate::engine::ChunkOwner as Stored;
-    match owner {
-        Stored::Operation {
-            bucket,
-            key,
-            operation,
-        } => ChunkOwner {
-            bucket,
-            key,
-            owner: BodyOwner::Operation(operation),
-        },
-        Stored::Upload {
-            bucket,
-            key,
-            upload,
-        } => ChunkOwner {
-            bucket,
-            key,
-            owner: BodyOwner::Upload(upload),
-        },
     }
 }
 
@@ -404,7 +380,7 @@ struct Named {
     are_a_list: bool,
 }
 
-fn named_chunks(key: &RowKey, state: &[u8]) -> Option<Named> {
+fn named_chunks(partition: PartitionId, key: &RowKey, state: &[u8]) -> Option<Named> {
     let (chunks, owner, are_a_list) = match &key.part {
         Some(part) => {
             let head = PartState::decode(state).ok()?.part?;
@@ -423,6 +399,7 @@ fn named_chunks(key: &RowKey, state: &[u8]) -> Option<Named> {
         chunks,
         owner: ChunkOwner {
             bucket: key.bucket,
+            partition,
             key: key.key.clone(),
             owner,
         },
@@ -439,6 +416,7 @@ mod tests {
         let missing = MissingChunks::default();
         let owner = |n: usize| ChunkOwner {
             bucket: ringfort_wire::id::BucketId([1; 16]),
+            partition: PartitionId(0),
             key: ringfort_wire::id::ObjectKey::parse(format!("k{n}")).expect("a legal key"),
             owner: BodyOwner::Upload(ringfort_wire::id::UploadId([2; 16])),
         };

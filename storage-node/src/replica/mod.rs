@@ -26,11 +26,12 @@ use missing::MissingChunks;
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{DiskId, Epoch, Generation, PartitionId};
 use ringfort_ring::layout::Layout;
+use ringfort_ring::placement;
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Guard, Reason, Refusal};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
-use ringfort_wire::id::BucketId;
+use ringfort_wire::id::{BucketId, ChunkId};
 use ringfort_wire::message::{DiskStatus, SyncStatusReply};
 use slots::Slots;
 use std::sync::Arc;
@@ -103,6 +104,17 @@ impl DiskReplica {
     /// Takes a layout in: adopts the epochs of this disk's rows durably, then answers in them.
     pub(crate) async fn adopt_layout(&self, layout: &Layout) -> Result<(), EngineError> {
         self.inner.members.adopt(&self.inner.engine, layout).await
+    }
+
+    /// The generation of a bucket that this disk holds; 0 where it knows none.
+    pub(crate) fn generation_of(&self, bucket: BucketId) -> Generation {
+        self.inner.generations.held(&self.inner.engine, bucket)
+    }
+
+    /// The partition of a chunk; `None` before a layout is known.
+    pub(crate) fn partition_of_chunk(&self, chunk: ChunkId) -> Option<PartitionId> {
+        let partitions = self.inner.members.partition_count()?;
+        Some(placement::partition_of_chunk(chunk.0, partitions))
     }
 
     /// Adds how far this disk is where it is a new member.

@@ -4,6 +4,7 @@ use super::slots::Fate;
 use super::{DiskReplica, node_error};
 use crate::engine::{EngineError, Mutation, StoredRow};
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::id::PartitionId;
 use ringfort_ring::register::acceptor::{self, Accepting};
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::{Payload, RowKey};
@@ -142,7 +143,7 @@ impl DiskReplica {
                         let done = commit.await;
                         drop(room);
                         let chunks_in = (!is_inline).then_some(&state[..]);
-                        replica.decided(&key, claim.ballot, chunks_in, done, &sender);
+                        replica.decided((partition, &key), claim.ballot, chunks_in, done, &sender);
                     });
                     fate
                 }
@@ -158,7 +159,7 @@ impl DiskReplica {
 
     fn decided(
         &self,
-        key: &RowKey,
+        (partition, key): (PartitionId, &RowKey),
         ballot: Ballot,
         chunks_in: Option<&[u8]>,
         done: Result<(), EngineError>,
@@ -172,7 +173,7 @@ impl DiskReplica {
         let is_done = done.is_ok();
         sender.send_replace(Some(done));
         if is_done && let Some(state) = chunks_in {
-            self.note_chunks(key, state);
+            self.note_chunks(partition, key, state);
         }
     }
 

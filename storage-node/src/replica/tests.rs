@@ -606,6 +606,7 @@ async fn the_chunks_that_a_stored_list_names_are_missed_too() {
     let stored = chunk_of(7, &list);
     let owner = ringfort_wire::manifest::ChunkOwner {
         bucket: BucketId([3; 16]),
+        partition: PARTITION,
         key: ObjectKey::parse("k").unwrap(),
         owner: BodyOwner::Upload(ringfort_wire::id::UploadId([0; 16])),
     };
@@ -666,6 +667,7 @@ async fn a_chunk_is_kept_only_if_it_is_what_it_is_named() {
         chunk,
         owner: ringfort_wire::manifest::ChunkOwner {
             bucket: BucketId([3; 16]),
+            partition: PARTITION,
             key: ObjectKey::parse("k").unwrap(),
             owner: BodyOwner::Upload(ringfort_wire::id::UploadId([0; 16])),
         },

@@ -11,6 +11,7 @@ use ringfort_storage_node::engine::{
     ChunkOwner, Engine, EngineError, EngineOptions, Mutation, RecoveryReport, StoredRow,
 };
 use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, OperationId, RowKey, UploadId};
+use ringfort_wire::manifest::BodyOwner;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -96,13 +97,14 @@ pub(crate) fn chunk(id: ChunkId, tag: u64, len: usize) -> Mutation {
         id,
         partition: PartitionId(6),
         epoch: Epoch(1),
-        owner: ChunkOwner::Operation {
+        owner: ChunkOwner {
             bucket: BUCKET,
+            partition: PartitionId(5),
             key: ObjectKey::parse("owner").unwrap(),
-            operation: OperationId {
+            owner: BodyOwner::Operation(OperationId {
                 id: [4; 16],
                 born: Timestamp(77),
-            },
+            }),
         },
         blake3: [tag.to_le_bytes()[0]; 32],
         data,

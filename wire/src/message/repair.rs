@@ -67,9 +67,9 @@ pub struct ScanRowsRequest {
 /// The answer to a ScanRows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanRowsReply {
-    /// Rows and their accepted, durable ballots, in key order. Rows of a replica that is not the one meant are left
+    /// Rows, their partitions and their accepted, durable ballots, in key order. Rows of a replica that is not the one meant are left
     /// out.
-    pub rows: Vec<(RowKey, Ballot)>,
+    pub rows: Vec<(RowKey, PartitionId, Ballot)>,
     /// Everything up to this row was looked at; `None`: everything there is.
     pub examined: Option<RowKey>,
     /// Of `wanted`, by index: where the disk is not that replica in that epoch.

@@ -277,6 +277,7 @@ impl Filling {
                 },
                 owner: ChunkOwner {
                     bucket: self.bucket(),
+                    partition: self.partition(),
                     key: self.key(),
                     owner: self.owner(),
                 },
@@ -303,25 +304,12 @@ impl Filling {
                     },
                     ChunkOwner {
                         bucket: self.bucket(),
+                        partition: self.partition(),
                         key: self.key(),
                         owner: self.owner(),
                     },
                 )],
             }),
-            Request::Digests(DigestsRequest {
-                replicas: vec![(self.to(), self.partition(), self.epoch())],
-            }),
-            Request::ScanRows(ScanRowsRequest {
-                wanted: vec![self.leaf_set()],
-                after: self.flag.then(|| self.row()),
-                limit: self.small,
-            }),
-            Request::ScanChunks(ScanChunksRequest {
-                wanted: vec![self.leaf_set()],
-                after: self.flag.then_some(ChunkId(self.id)),
-                limit: self.small,
-            }),
-            Request::SyncStatus(SyncStatusRequest {}),
             Request::Ping(PingRequest {}),
             Request::GetLayout(GetLayoutRequest {
                 have_version: self.number,
@@ -337,6 +325,20 @@ impl Filling {
                 disks: vec![(DiskId(self.id), self.number)],
                 csr: self.bytes.clone(),
             }),
+            Request::Digests(DigestsRequest {
+                replicas: vec![(self.to(), self.partition(), self.epoch())],
+            }),
+            Request::ScanRows(ScanRowsRequest {
+                wanted: vec![self.leaf_set()],
+                after: self.flag.then(|| self.row()),
+                limit: self.small,
+            }),
+            Request::ScanChunks(ScanChunksRequest {
+                wanted: vec![self.leaf_set()],
+                after: self.flag.then_some(ChunkId(self.id)),
+                limit: self.small,
+            }),
+            Request::SyncStatus(SyncStatusRequest {}),
         ]
     }
 
@@ -383,43 +385,6 @@ impl Filling {
                 accepted: self.u32(),
             }),
             Response::NoteChunks(NoteChunksReply { noted: self.u32() }),
-            Response::Digests(DigestsReply {
-                digests: vec![
-                    None,
-                    Some(PartitionDigest {
-                        rows: vec![self.number],
-                        chunks: Vec::new(),
-                    }),
-                ],
-            }),
-            Response::ScanRows(ScanRowsReply {
-                rows: vec![(self.row(), self.ballot())],
-                examined: self.flag.then(|| self.row()),
-                refused: vec![self.u32()],
-            }),
-            Response::ScanChunks(ScanChunksReply {
-                chunks: vec![(
-                    ChunkRef {
-                        id: ChunkId(self.id),
-                        len: self.u32(),
-                        blake3: self.digest(),
-                    },
-                    ChunkOwner {
-                        bucket: self.bucket(),
-                        key: self.key(),
-                        owner: self.owner(),
-                    },
-                )],
-                examined: self.flag.then_some(ChunkId(self.id)),
-                refused: vec![self.u32()],
-            }),
-            Response::SyncStatus(SyncStatusReply {
-                layout_version: self.number,
-                synced: vec![(DiskId(self.id), self.partition(), self.epoch())],
-                learning: vec![(DiskId(self.id), self.partition(), self.epoch())],
-                copied: self.number,
-                copied_bytes: self.number,
-            }),
             Response::Ping(PingReply {
                 clock_ms: self.number,
                 layout_version: self.number,
@@ -455,6 +420,44 @@ impl Filling {
                 admin_token_hash: self.digest(),
             }),
             Response::Join(JoinReply::Refused(self.text.clone())),
+            Response::Digests(DigestsReply {
+                digests: vec![
+                    None,
+                    Some(PartitionDigest {
+                        rows: vec![self.number],
+                        chunks: Vec::new(),
+                    }),
+                ],
+            }),
+            Response::ScanRows(ScanRowsReply {
+                rows: vec![(self.row(), self.partition(), self.ballot())],
+                examined: self.flag.then(|| self.row()),
+                refused: vec![self.u32()],
+            }),
+            Response::ScanChunks(ScanChunksReply {
+                chunks: vec![(
+                    ChunkRef {
+                        id: ChunkId(self.id),
+                        len: self.u32(),
+                        blake3: self.digest(),
+                    },
+                    ChunkOwner {
+                        bucket: self.bucket(),
+                        partition: self.partition(),
+                        key: self.key(),
+                        owner: self.owner(),
+                    },
+                )],
+                examined: self.flag.then_some(ChunkId(self.id)),
+                refused: vec![self.u32()],
+            }),
+            Response::SyncStatus(SyncStatusReply {
+                layout_version: self.number,
+                synced: vec![(DiskId(self.id), self.partition(), self.epoch())],
+                learning: vec![(DiskId(self.id), self.partition(), self.epoch())],
+                copied: self.number,
+                copied_bytes: self.number,
+            }),
         ]
     }
 }

@@ -32,14 +32,17 @@
 //! | 15 Seal | nothing: the segment ends here |
 //!
 //! `row key := bucket 16, key length 2, key, part? 1 (upload 16, number 2)`;
-//! `owner := 1, bucket 16, key length 2, key, operation 16, born 8 | 2, bucket 16, key length 2, key, upload 16`.
+//! `owner := 1, bucket 16, partition 4, key length 2, key, operation 16, born 8`, or `2, …, upload 16`; the partition is the
+//! key's.
 
-use crate::engine::types::{ChunkOwner, Mutation};
+use crate::engine::types::Mutation;
 use bytes::Bytes;
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{Epoch, Incarnation, PartitionId};
 use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, OperationId, PartKey, RowKey, UploadId};
+
+use ringfort_wire::manifest::{BodyOwner, ChunkOwner};
 
 use super::location::{Location, Position};
 
@@ -466,28 +469,19 @@ fn put_row_key(to: &mut Vec<u8>, key: &RowKey) {
 }
 
 fn put_owner(to: &mut Vec<u8>, owner: &ChunkOwner) {
-    match owner {
-        ChunkOwner::Operation {
-            bucket,
-            key,
-            operation,
-        } => {
-            to.push(1);
-            to.extend_from_slice(&bucket.0);
-            put_key(to, key);
+    to.push(match owner.owner {
+        BodyOwner::Operation(_) => 1,
+        BodyOwner::Upload(_) => 2,
+    });
+    to.extend_from_slice(&owner.bucket.0);
+    to.extend_from_slice(&owner.partition.0.to_le_bytes());
+    put_key(to, &owner.key);
+    match owner.owner {
+        BodyOwner::Operation(operation) => {
             to.extend_from_slice(&operation.id);
             to.extend_from_slice(&operation.born.0.to_le_bytes());
         }
-        ChunkOwner::Upload {
-            bucket,
-            key,
-            upload,
-        } => {
-            to.push(2);
-            to.extend_from_slice(&bucket.0);
-            put_key(to, key);
-            to.extend_from_slice(&upload.0);
-        }
+        BodyOwner::Upload(upload) => to.extend_from_slice(&upload.0),
     }
 }
 
@@ -532,23 +526,18 @@ impl Fields<'_> {
 
     fn owner(&mut self) -> Option<ChunkOwner> {
         let tag = self.array::<1>()?;
-        let bucket = BucketId(self.array()?);
-        let key = self.key()?;
-        Some(match tag {
-            [1] => ChunkOwner::Operation {
-                bucket,
-                key,
-                operation: OperationId {
+        Some(ChunkOwner {
+            bucket: BucketId(self.array()?),
+            partition: PartitionId(self.u32()?),
+            key: self.key()?,
+            owner: match tag {
+                [1] => BodyOwner::Operation(OperationId {
                     id: self.array()?,
                     born: Timestamp(self.u64()?),
-                },
+                }),
+                [2] => BodyOwner::Upload(UploadId(self.array()?)),
+                _ => return None,
             },
-            [2] => ChunkOwner::Upload {
-                bucket,
-                key,
-                upload: UploadId(self.array()?),
-            },
-            _ => return None,
         })
     }
 }
