@@ -104,6 +104,23 @@ impl Leaves {
         self.0.iter().all(|sum| *sum == 0)
     }
 
+    /// What this tree has more than another, leaf by leaf: the sum of the terms of what only this one holds, less those
+    /// of what only the other holds.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        let mut difference = self.clone();
+        for (sum, other) in difference.0.iter_mut().zip(&other.0) {
+            *sum = sum.wrapping_sub(*other);
+        }
+        difference
+    }
+
+    /// The leaves that hold anything: bit n for leaf n.
+    #[must_use]
+    pub fn occupied(&self) -> u32 {
+        self.differing(&Self::default())
+    }
+
     /// The leaves in which two trees differ: bit n for leaf n.
     #[must_use]
     pub fn differing(&self, other: &Self) -> u32 {
@@ -176,6 +193,22 @@ mod tests {
                 there.remove(row_term(key, ballot(*time)));
             }
             prop_assert!(there.is_empty());
+        }
+
+        #[test]
+        fn what_only_one_side_holds_is_the_difference_whatever_both_take_in(
+            key: Vec<u8>,
+            both in proptest::collection::vec(any::<Vec<u8>>(), 0..20),
+        ) {
+            let (mut mine, mut theirs) = (Leaves::default(), Leaves::default());
+            mine.add(row_term(&key, ballot(1)));
+            let before = mine.less(&theirs);
+            for key in &both {
+                mine.add(row_term(key, ballot(2)));
+                theirs.add(row_term(key, ballot(2)));
+            }
+            prop_assert_eq!(&mine.less(&theirs), &before);
+            prop_assert_eq!(before.occupied(), 1 << row_leaf(&key));
         }
 
         #[test]

@@ -263,7 +263,9 @@ impl Node {
     }
 
     async fn sweep(&self, sweeper: &Sweeper) {
-        loop {
+        /// Of so many sweeps one goes through whatever differs, also what writes under way may explain.
+        const TAKES_ALL_EVERY: u64 = 10;
+        for count in 1_u64.. {
             // Each node begins at its own time, so that the nodes of a cluster do not all sweep at once.
             let every_ms = u64::try_from(sweeper.pace.every.as_millis()).unwrap_or(u64::MAX);
             let spread_ms = self.inner.environment.random_below(every_ms.max(4) / 4);
@@ -271,9 +273,10 @@ impl Node {
             let Some(layout) = self.layout() else {
                 continue;
             };
+            let takes_all = count % TAKES_ALL_EVERY == 0;
             let mut whole = SweepReport::default();
             for disk in &self.inner.disks {
-                whole.add(&sweep_disk(sweeper, disk, &layout).await);
+                whole.add(&sweep_disk(sweeper, disk, &layout, takes_all).await);
             }
             if whole.rows_mended + whole.chunks_noted > 0 {
                 tracing::info!(

@@ -46,6 +46,8 @@ pub struct SweepPace {
     pub rows_at_once: usize,
     /// A row written within this time is left alone: it may be on its way.
     pub settled_after: Duration,
+    /// Between the two looks that tell a lasting difference from writes under way.
+    pub second_look: Duration,
     /// Between two pieces of a scan, so that clients have their turn.
     pub pause: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for SweepPace {
             every: Duration::from_secs(60),
             rows_at_once: 8,
             settled_after: Duration::from_secs(5),
+            second_look: Duration::from_secs(1),
             pause: Duration::from_millis(5),
         }
     }
@@ -133,18 +136,55 @@ struct Differing {
     chunks: u32,
 }
 
-/// One sweep of a disk: all partitions, each with the neighbour.
+/// What one replica holds more than the other, as sums.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Excess {
+    rows: Leaves,
+    chunks: Leaves,
+}
+
+impl Excess {
+    /// `None` where a side's answer makes no sense.
+    fn of(mine: &PartitionDigest, theirs: &PartitionDigest) -> Option<Self> {
+        let less = |mine: &[u64], theirs: &[u64]| {
+            Some(Leaves::from_sums(mine)?.less(&Leaves::from_sums(theirs)?))
+        };
+        Some(Self {
+            rows: less(&mine.rows, &theirs.rows)?,
+            chunks: less(&mine.chunks, &theirs.chunks)?,
+        })
+    }
+
+    fn leaves(&self) -> (u32, u32) {
+        (self.rows.occupied(), self.chunks.occupied())
+    }
+
+    /// The leaves that differ, and by the same as at an earlier look. What is written meanwhile reaches the two sides at
+    /// different moments and makes leaves differ now by this and now by that; what a side lacks for good stays.
+    fn leaves_as_before(&self, before: &Self) -> (u32, u32) {
+        (
+            self.rows.occupied() & !self.rows.differing(&before.rows),
+            self.chunks.occupied() & !self.chunks.differing(&before.chunks),
+        )
+    }
+}
+
+/// One sweep of a disk: all partitions, each with the neighbour. Ordinarily only leaves are gone through that differ by
+/// the same at two looks; `takes_all`: also those that writes under way may explain.
 pub(crate) async fn sweep_disk(
     sweeper: &Sweeper,
     disk: &DiskReplica,
     layout: &Layout,
+    takes_all: bool,
 ) -> SweepReport {
     let mut report = SweepReport::default();
     for (neighbour, pairs) in neighbours(disk.id(), layout) {
         let Some(node) = layout.node_of(neighbour).map(|node| node.id) else {
             continue;
         };
-        let differing = sweeper.compare(disk, node, &pairs, &mut report).await;
+        let differing = sweeper
+            .differing(disk, node, &pairs, takes_all, &mut report)
+            .await;
         for some in differing.chunks(LEAF_SETS_MAX) {
             if let Err(error) = sweeper.mend_rows(disk, node, some, &mut report).await {
                 tracing::debug!(%error, %neighbour, "rows were not compared to the end");
@@ -197,14 +237,51 @@ impl Sweeper {
         Ok(reply.0)
     }
 
-    /// The pairs whose sums differ.
+    /// The pairs that differ, at two looks.
+    async fn differing(
+        &self,
+        disk: &DiskReplica,
+        node: NodeId,
+        pairs: &[Pair],
+        takes_all: bool,
+        report: &mut SweepReport,
+    ) -> Vec<Differing> {
+        let first = self.compare(disk, node, pairs, report).await;
+        if first.is_empty() {
+            return Vec::new();
+        }
+        tokio::time::sleep(self.pace.second_look).await;
+        let again: Vec<Pair> = first.iter().map(|(pair, _)| *pair).collect();
+        // Counted once.
+        let mut second_look = SweepReport::default();
+        let second = self.compare(disk, node, &again, &mut second_look).await;
+        report.failed += second_look.failed;
+        let before: HashMap<PartitionId, Excess> = first
+            .into_iter()
+            .map(|(pair, excess)| (pair.partition, excess))
+            .collect();
+        let mut differing = Vec::new();
+        for (pair, excess) in second {
+            let (rows, chunks) = match before.get(&pair.partition) {
+                Some(before) if !takes_all => excess.leaves_as_before(before),
+                _ => excess.leaves(),
+            };
+            if rows | chunks != 0 {
+                report.differing += 1;
+                differing.push(Differing { pair, rows, chunks });
+            }
+        }
+        differing
+    }
+
+    /// The pairs whose sums differ now, and by what.
     async fn compare(
         &self,
         disk: &DiskReplica,
         node: NodeId,
         pairs: &[Pair],
         report: &mut SweepReport,
-    ) -> Vec<Differing> {
+    ) -> Vec<(Pair, Excess)> {
         let mut differing = Vec::new();
         for pairs in pairs.chunks(DigestsRequest::MAX) {
             let request = |which: fn(&Pair) -> Replica| DigestsRequest {
@@ -225,16 +302,10 @@ impl Sweeper {
                     continue;
                 };
                 report.compared += 1;
-                let Some((rows, chunks)) = leaves(&mine, &theirs) else {
-                    continue;
-                };
-                if rows | chunks != 0 {
-                    report.differing += 1;
-                    differing.push(Differing {
-                        pair: *pair,
-                        rows,
-                        chunks,
-                    });
+                if let Some(excess) = Excess::of(&mine, &theirs)
+                    && excess.leaves() != (0, 0)
+                {
+                    differing.push((*pair, excess));
                 }
             }
         }
@@ -481,17 +552,6 @@ impl Owners {
     }
 }
 
-/// The leaves in which rows, and chunks, differ; `None` where a side's answer makes no sense.
-fn leaves(mine: &PartitionDigest, theirs: &PartitionDigest) -> Option<(u32, u32)> {
-    let differing = |mine: &[u64], theirs: &[u64]| {
-        Some(Leaves::from_sums(mine)?.differing(&Leaves::from_sums(theirs)?))
-    };
-    Some((
-        differing(&mine.rows, &theirs.rows)?,
-        differing(&mine.chunks, &theirs.chunks)?,
-    ))
-}
-
 fn leaf_sets(
     differing: &[Differing],
     leaves: impl Fn(&Differing) -> u32,
@@ -507,4 +567,47 @@ fn leaf_sets(
             leaves: leaves(one),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_ring::merkle::chunk_term;
+
+    fn digest(rows: &[[u8; 16]]) -> PartitionDigest {
+        let mut leaves = Leaves::default();
+        for row in rows {
+            leaves.add(chunk_term(*row));
+        }
+        PartitionDigest {
+            rows: leaves.sums().to_vec(),
+            chunks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_write_under_way_is_no_difference_and_a_missed_one_is() {
+        let [missed, old, new, newer] = [[1; 16], [2; 16], [3; 16], [4; 16]];
+        let leaf = |row: [u8; 16]| 1_u32 << chunk_term(row).leaf;
+        let look = |mine: &[[u8; 16]], theirs: &[[u8; 16]]| {
+            Excess::of(&digest(mine), &digest(theirs)).expect("sums of 32 leaves")
+        };
+        // The other side lacks `missed`; `new` has reached this side first, later `newer` the other.
+        let first = look(&[missed, old, new], &[old]);
+        let second = look(&[missed, old, new], &[old, new, newer]);
+        let lasting = second.leaves_as_before(&first);
+        assert_eq!(lasting, (leaf(missed), 0));
+        assert_eq!(second.leaves(), (leaf(missed) | leaf(newer), 0));
+        assert_eq!(look(&[old], &[old]).leaves(), (0, 0));
+        assert_eq!(
+            Excess::of(
+                &digest(&[]),
+                &PartitionDigest {
+                    rows: vec![1],
+                    chunks: Vec::new()
+                }
+            ),
+            None
+        );
+    }
 }
