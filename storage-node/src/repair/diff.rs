@@ -136,8 +136,10 @@ mod tests {
         proptest::collection::btree_map(0_u8..40, 0_u8..3, 0..30)
     }
 
-    /// Pieces of a listing: entries, and up to where each goes.
-    fn pieces(listing: &BTreeMap<u8, u8>, cuts: &[u8]) -> VecDeque<(Vec<(u8, u8)>, Option<u8>)> {
+    /// Entries, and up to where they go.
+    type Piece = (Vec<(u8, u8)>, Option<u8>);
+
+    fn pieces(listing: &BTreeMap<u8, u8>, cuts: &[u8]) -> VecDeque<Piece> {
         let mut cuts = cuts.to_vec();
         cuts.sort_unstable();
         cuts.dedup();
