@@ -91,20 +91,15 @@ fn layout() -> Layout {
         replicas: 3,
         control_epoch: Epoch(1),
         control: vec![0],
+        control_before: Vec::new(),
+        is_balancing_paused: false,
         nodes: (0..3)
-            .map(|index| NodeEntry {
-                id: node_id(index),
-                name: String::new(),
-                address: String::new(),
-                zone: String::new(),
+            .map(|index| {
+                NodeEntry::new(node_id(index), String::new(), String::new(), String::new())
             })
             .collect(),
         disks: (0..3_u8)
-            .map(|node| DiskEntry {
-                id: DiskId([node + 1; 16]),
-                node: u16::from(node),
-                capacity_bytes: 1,
-            })
+            .map(|node| DiskEntry::new(DiskId([node + 1; 16]), u16::from(node), 1))
             .collect(),
         rows: vec![Row {
             epoch: Epoch(1),

@@ -33,6 +33,10 @@ pub struct Layout {
     pub control_epoch: Epoch,
     /// The nodes that decide the layout, by index: 1, 3 or 5.
     pub control: Vec<u16>,
+    /// While the control set changes, the one before: whatever is decided then takes a majority of each. Else empty.
+    pub control_before: Vec<u16>,
+    /// Whether an operator has stopped the moves that only balance. Repair goes on.
+    pub is_balancing_paused: bool,
     /// The nodes.
     pub nodes: Vec<NodeEntry>,
     /// The disks, of all nodes.
@@ -52,6 +56,30 @@ pub struct NodeEntry {
     pub address: String,
     /// Its failure domain.
     pub zone: String,
+    /// Whether it takes part.
+    pub standing: NodeStanding,
+}
+
+/// Whether a node takes part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum NodeStanding {
+    /// It does.
+    #[default]
+    In,
+    /// An operator works on it: it keeps its partitions however long it is silent.
+    Maintenance,
+    /// It was silent for too long: its partitions go to others. It comes in again when it is back.
+    Out,
+}
+
+/// Whether a disk takes part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum DiskStanding {
+    /// It does.
+    #[default]
+    In,
+    /// It is lost, or its identity is over: its partitions go to others, and it never comes back under this id.
+    Out,
 }
 
 /// A disk of a node.
@@ -61,8 +89,43 @@ pub struct DiskEntry {
     pub id: DiskId,
     /// Index of its node.
     pub node: u16,
-    /// Its weight, in bytes.
+    /// Its weight, in bytes, as an operator wants it. A disk of weight 0 holds nothing: it is new, or drained.
     pub capacity_bytes: u64,
+    /// The weight before the last change that an operator applied: what an abort goes back to.
+    pub capacity_before_bytes: u64,
+    /// How large it said it is when it joined, in bytes.
+    pub size_bytes: u64,
+    /// Whether it takes part.
+    pub standing: DiskStanding,
+}
+
+impl NodeEntry {
+    /// A node that takes part.
+    #[must_use]
+    pub fn new(id: NodeId, name: String, address: String, zone: String) -> Self {
+        Self {
+            id,
+            name,
+            address,
+            zone,
+            standing: NodeStanding::In,
+        }
+    }
+}
+
+impl DiskEntry {
+    /// A disk that takes part with its whole size as weight.
+    #[must_use]
+    pub const fn new(id: DiskId, node: u16, capacity_bytes: u64) -> Self {
+        Self {
+            id,
+            node,
+            capacity_bytes,
+            capacity_before_bytes: capacity_bytes,
+            size_bytes: capacity_bytes,
+            standing: DiskStanding::In,
+        }
+    }
 }
 
 /// A partition's line in the layout.
@@ -150,6 +213,30 @@ impl Layout {
         self.nodes.get(usize::from(entry.node))
     }
 
+    /// The weight by which a disk gets partitions, in bytes: 0 where it, or its node, does not take part.
+    #[must_use]
+    pub fn weight_bytes(&self, disk: &DiskEntry) -> u64 {
+        let node = self.nodes.get(usize::from(disk.node));
+        let is_node_out = node.is_none_or(|node| node.standing == NodeStanding::Out);
+        if is_node_out || disk.standing == DiskStanding::Out {
+            0
+        } else {
+            disk.capacity_bytes
+        }
+    }
+
+    /// The ids of the nodes that decide the layout, and of those that did before a change under way (else none).
+    #[must_use]
+    pub fn control_ids(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let ids = |indexes: &[u16]| {
+            let entries = indexes
+                .iter()
+                .filter_map(|at| self.nodes.get(usize::from(*at)));
+            entries.map(|node| node.id).collect()
+        };
+        (ids(&self.control), ids(&self.control_before))
+    }
+
     fn replicas_of(&self, members: &[Member]) -> Vec<Replica> {
         members
             .iter()
@@ -193,6 +280,13 @@ impl Layout {
         }
         if !control.iter().all(|index| is_node(*index)) {
             return fail("the control set names a node that is not listed");
+        }
+        let before: BTreeSet<_> = self.control_before.iter().copied().collect();
+        if before.len() != self.control_before.len() || !matches!(before.len(), 0 | 1 | 3 | 5) {
+            return fail("the control set before the change is not 1, 3 or 5 distinct nodes");
+        }
+        if !before.iter().all(|index| is_node(*index)) {
+            return fail("the control set before the change names a node that is not listed");
         }
         if self.version == 0 || !matches!(self.replicas, 1 | 3 | 5) {
             return fail("the version is 0, or the number of replicas is not 1, 3 or 5");
@@ -238,17 +332,16 @@ mod tests {
     }
 
     fn layout() -> Layout {
-        let node = |id: u128| NodeEntry {
-            id: NodeId::from_u128(id),
-            name: id.to_string(),
-            address: "127.0.0.1:7000".to_string(),
-            zone: "z".to_string(),
+        let node = |id: u128| {
+            let address = "127.0.0.1:7000".to_string();
+            NodeEntry::new(
+                NodeId::from_u128(id),
+                id.to_string(),
+                address,
+                "z".to_string(),
+            )
         };
-        let disk = |id: u128, node| DiskEntry {
-            id: DiskId::from_u128(id),
-            node,
-            capacity_bytes: 1,
-        };
+        let disk = |id: u128, node| DiskEntry::new(DiskId::from_u128(id), node, 1);
         Layout {
             cluster: ClusterId::from_u128(1),
             era: Era(0),
@@ -256,6 +349,8 @@ mod tests {
             replicas: 3,
             control_epoch: Epoch(1),
             control: vec![0, 1, 2],
+            control_before: Vec::new(),
+            is_balancing_paused: false,
             nodes: vec![node(1), node(2), node(3)],
             disks: vec![disk(10, 0), disk(20, 1), disk(30, 2), disk(31, 2)],
             rows: vec![
@@ -303,7 +398,7 @@ mod tests {
     #[test]
     fn every_broken_invariant_is_refused() {
         type Breakage = (&'static str, fn(&mut Layout));
-        let breakages: [Breakage; 19] = [
+        let breakages: [Breakage; 21] = [
             ("no nodes", |l| l.nodes.clear()),
             ("no disks", |l| l.disks.clear()),
             ("no rows", |l| l.rows.clear()),
@@ -314,6 +409,12 @@ mod tests {
             ("an even control set", |l| l.control = vec![0, 1]),
             ("a control node twice", |l| l.control = vec![0, 1, 1]),
             ("an unknown control node", |l| l.control = vec![0, 1, 9]),
+            ("an even control set before", |l| {
+                l.control_before = vec![0, 1]
+            }),
+            ("an unknown control node before", |l| {
+                l.control_before = vec![9]
+            }),
             ("a control epoch ahead", |l| l.control_epoch = Epoch(5)),
             ("version 0", |l| {
                 l.version = 0;
@@ -342,6 +443,20 @@ mod tests {
             breakage(&mut broken);
             assert!(broken.check().is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn who_does_not_take_part_has_no_weight() {
+        let mut layout = layout();
+        let weights = |layout: &Layout| -> Vec<u64> {
+            let disks = layout.disks.iter();
+            disks.map(|disk| layout.weight_bytes(disk)).collect()
+        };
+        layout.nodes[0].standing = NodeStanding::Maintenance;
+        assert_eq!(weights(&layout), [1, 1, 1, 1]);
+        layout.nodes[2].standing = NodeStanding::Out;
+        layout.disks[1].standing = DiskStanding::Out;
+        assert_eq!(weights(&layout), [1, 0, 0, 0]);
     }
 
     #[test]

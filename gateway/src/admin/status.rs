@@ -216,17 +216,16 @@ mod tests {
             epoch: Epoch(1),
             members: Members::Stable(disks.iter().map(|disk| member(*disk)).collect()),
         };
-        let node = |number: u16| NodeEntry {
-            id: NodeId::from_u128(u128::from(number)),
-            name: format!("n{number}"),
-            address: format!("127.0.0.1:{number}"),
-            zone: String::new(),
+        let node = |number: u16| {
+            NodeEntry::new(
+                NodeId::from_u128(u128::from(number)),
+                format!("n{number}"),
+                format!("127.0.0.1:{number}"),
+                String::new(),
+            )
         };
-        let disk = |number: u16| DiskEntry {
-            id: DiskId::from_u128(u128::from(number) + 10),
-            node: number,
-            capacity_bytes: 1,
-        };
+        let disk =
+            |number: u16| DiskEntry::new(DiskId::from_u128(u128::from(number) + 10), number, 1);
         Layout {
             cluster: ClusterId::from_u128(1),
             era: Era(0),
@@ -234,6 +233,8 @@ mod tests {
             replicas: 3,
             control_epoch: Epoch(1),
             control: vec![0],
+            control_before: Vec::new(),
+            is_balancing_paused: false,
             nodes: (0..4).map(node).collect(),
             disks: (0..4).map(disk).collect(),
             rows: vec![

@@ -55,6 +55,8 @@ pub(super) fn first(
         replicas: topology.replicas,
         control_epoch: epoch,
         control: control_of(topology, &nodes),
+        control_before: Vec::new(),
+        is_balancing_paused: false,
         nodes,
         disks,
         rows,

@@ -241,6 +241,8 @@ pub(super) fn build_successor(
             epoch
         },
         control,
+        control_before: Vec::new(),
+        is_balancing_paused: old.is_balancing_paused,
         nodes,
         disks,
         rows,

@@ -25,22 +25,31 @@ pub(super) fn tables(
         .collect();
 
     let mut node_entries: Vec<NodeEntry> = Vec::new();
-    let mut disk_list: Vec<(DiskId, NodeId, u64)> = Vec::new();
+    let mut disk_list: Vec<(DiskEntry, NodeId)> = Vec::new();
     if let Some(old) = old {
         for (index, disk) in old.disks.iter().enumerate() {
             let old_node = old.nodes.get(usize::from(disk.node)).map(|node| node.id);
             match (owner.get(&disk.id), old_node) {
-                (Some((node, capacity)), _) => disk_list.push((disk.id, *node, *capacity)),
+                (Some((node, capacity)), _) => {
+                    let disk = DiskEntry {
+                        capacity_bytes: *capacity,
+                        ..disk.clone()
+                    };
+                    disk_list.push((disk, *node));
+                }
                 (None, Some(node)) if in_use.get(index) == Some(&true) => {
-                    disk_list.push((disk.id, node, disk.capacity_bytes));
+                    disk_list.push((disk.clone(), node));
                 }
                 (None, _) => {}
             }
         }
         for node in &old.nodes {
-            let holds_disk = disk_list.iter().any(|(_, owner, _)| *owner == node.id);
+            let holds_disk = disk_list.iter().any(|(_, owner)| *owner == node.id);
             match declared.get(&node.id) {
-                Some(spec) => node_entries.push(entry_of(spec)),
+                Some(spec) => node_entries.push(NodeEntry {
+                    standing: node.standing,
+                    ..entry_of(spec)
+                }),
                 None if holds_disk => node_entries.push(node.clone()),
                 None => {}
             }
@@ -51,10 +60,10 @@ pub(super) fn tables(
             node_entries.push(entry_of(spec));
         }
     }
-    let listed: BTreeSet<DiskId> = disk_list.iter().map(|(id, _, _)| *id).collect();
+    let listed: BTreeSet<DiskId> = disk_list.iter().map(|(disk, _)| disk.id).collect();
     for (id, (node, capacity)) in &owner {
         if !listed.contains(id) {
-            disk_list.push((*id, *node, *capacity));
+            disk_list.push((DiskEntry::new(*id, 0, *capacity), *node));
         }
     }
     let node_index: BTreeMap<NodeId, u16> = node_entries
@@ -64,11 +73,10 @@ pub(super) fn tables(
         .collect();
     let disks = disk_list
         .into_iter()
-        .filter_map(|(id, node, capacity_bytes)| {
+        .filter_map(|(disk, node)| {
             Some(DiskEntry {
-                id,
                 node: *node_index.get(&node)?,
-                capacity_bytes,
+                ..disk
             })
         })
         .collect();
@@ -76,12 +84,12 @@ pub(super) fn tables(
 }
 
 pub(super) fn entry_of(spec: &NodeSpec) -> NodeEntry {
-    NodeEntry {
-        id: spec.id,
-        name: spec.name.clone(),
-        address: spec.address.clone(),
-        zone: spec.zone.clone(),
-    }
+    NodeEntry::new(
+        spec.id,
+        spec.name.clone(),
+        spec.address.clone(),
+        spec.zone.clone(),
+    )
 }
 
 pub(super) fn index_of_disks(disks: &[DiskEntry]) -> BTreeMap<DiskId, u16> {

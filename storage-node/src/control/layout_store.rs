@@ -4,6 +4,7 @@
 //! another cluster's layout, is refused and told. Left out: who decides a layout (see `authority`).
 
 use super::file::{self, FileError, Kind, Secrecy};
+use super::layout_v1::LayoutV1;
 use parking_lot::Mutex;
 use ringfort_ring::id::ClusterId;
 use ringfort_ring::layout::Layout;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 const FILE_NAME: &str = "layout";
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// A folder's layout.
 #[derive(Debug)]
@@ -146,13 +147,17 @@ fn encode(layout: &Layout) -> Vec<u8> {
 fn decode(path: &Path, bytes: &[u8]) -> Result<Layout, FileError> {
     let (version, body) =
         file::unseal(Kind::Layout, bytes).map_err(|why| file::damaged(path, why))?;
-    if version != FORMAT_VERSION {
-        return Err(file::damaged(
-            path,
-            format!("its format version {version} is not known to this release"),
-        ));
-    }
-    postcard::from_bytes(body).map_err(|error| file::damaged(path, error.to_string()))
+    let layout = match version {
+        1 => postcard::from_bytes::<LayoutV1>(body).map(Layout::from),
+        FORMAT_VERSION => postcard::from_bytes(body),
+        _ => {
+            return Err(file::damaged(
+                path,
+                format!("its format version {version} is not known to this release"),
+            ));
+        }
+    };
+    layout.map_err(|error| file::damaged(path, error.to_string()))
 }
 
 #[cfg(test)]
@@ -170,17 +175,15 @@ pub(crate) mod tests {
             replicas: 1,
             control_epoch: Epoch(1),
             control: vec![0],
-            nodes: vec![NodeEntry {
-                id: NodeId::from_u128(1),
-                name: "n1".into(),
-                address: address.into(),
-                zone: String::new(),
-            }],
-            disks: vec![DiskEntry {
-                id: DiskId::from_u128(1),
-                node: 0,
-                capacity_bytes: 1,
-            }],
+            control_before: Vec::new(),
+            is_balancing_paused: false,
+            nodes: vec![NodeEntry::new(
+                NodeId::from_u128(1),
+                "n1".into(),
+                address.into(),
+                String::new(),
+            )],
+            disks: vec![DiskEntry::new(DiskId::from_u128(1), 0, 1)],
             rows: vec![Row {
                 epoch: Epoch(1),
                 members: Members::Stable(vec![Member {
@@ -209,6 +212,16 @@ pub(crate) mod tests {
             open(folder.path()).current().unwrap().nodes[0].address,
             "a:1"
         );
+    }
+
+    #[test]
+    fn a_layout_of_the_first_format_is_still_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = LayoutV1::from(layout(7, 3, "a:1"));
+        let body = postcard::to_allocvec(&old).unwrap();
+        let sealed = file::seal(Kind::Layout, 1, &body);
+        file::write_durably(&folder.path().join("layout"), &sealed, Secrecy::Plain).unwrap();
+        assert_eq!(*open(folder.path()).current().unwrap(), layout(7, 3, "a:1"));
     }
 
     #[test]

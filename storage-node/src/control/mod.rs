@@ -5,5 +5,6 @@ pub mod authority;
 pub mod file;
 pub mod follow;
 pub mod layout_store;
+mod layout_v1;
 pub mod service;
 pub mod token;

@@ -50,17 +50,15 @@ fn layout(disk: DiskId) -> Layout {
         replicas: 1,
         control_epoch: Epoch(1),
         control: vec![0],
-        nodes: vec![NodeEntry {
-            id: NodeId::from_u128(1),
-            name: "n1".into(),
-            address: String::new(),
-            zone: String::new(),
-        }],
-        disks: vec![DiskEntry {
-            id: disk,
-            node: 0,
-            capacity_bytes: 1,
-        }],
+        control_before: Vec::new(),
+        is_balancing_paused: false,
+        nodes: vec![NodeEntry::new(
+            NodeId::from_u128(1),
+            "n1".into(),
+            String::new(),
+            String::new(),
+        )],
+        disks: vec![DiskEntry::new(disk, 0, 1)],
         rows: vec![Row {
             epoch: Epoch(1),
             members: RowMembers::Stable(vec![Member {

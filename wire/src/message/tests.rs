@@ -157,17 +157,15 @@ impl Filling {
             replicas: 3,
             control_epoch: self.epoch(),
             control: vec![self.small],
-            nodes: vec![NodeEntry {
-                id: NodeId(self.id),
-                name: self.text.clone(),
-                address: self.text.clone(),
-                zone: self.text.clone(),
-            }],
-            disks: vec![DiskEntry {
-                id: DiskId(self.id),
-                node: self.small,
-                capacity_bytes: self.number,
-            }],
+            control_before: Vec::new(),
+            is_balancing_paused: false,
+            nodes: vec![NodeEntry::new(
+                NodeId(self.id),
+                self.text.clone(),
+                self.text.clone(),
+                self.text.clone(),
+            )],
+            disks: vec![DiskEntry::new(DiskId(self.id), self.small, self.number)],
             rows: vec![Row {
                 epoch: self.epoch(),
                 members,
