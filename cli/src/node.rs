@@ -25,7 +25,7 @@ use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::service::ControlService;
 use ringfort_storage_node::node::{Node, NodeConfig};
-use ringfort_storage_node::repair::SweepPace;
+use ringfort_storage_node::repair::{JoinPace, SweepPace};
 use ringfort_wire::client::{ClientOptions, TcpTransport};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::hello::CurrentEra;
@@ -265,6 +265,7 @@ pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
         engine: engine_options(args.disk_reserve_mib),
         sweep: sweep_pace(args.sweep_interval)?,
+        join: JoinPace::default(),
     };
     let node = open_node(config, environment.clone(), &layouts).await?;
     let membership = match (membership, token) {

@@ -26,6 +26,7 @@ use ringfort_storage_node::control::file::Secrecy;
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::engine::EngineOptions;
 use ringfort_storage_node::node::{Node, NodeConfig};
+use ringfort_storage_node::repair::JoinPace;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::local::LocalTransport;
 use ringfort_wire::transport::{Service, Transport};
@@ -316,6 +317,7 @@ async fn open_nodes(
             max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
             engine: engine_options(args.disk_reserve_mib),
             sweep: crate::node::sweep_pace(args.sweep_interval)?,
+            join: JoinPace::default(),
         };
         for disk in &config.disks {
             ringfort_storage_node::control::file::create_folder(disk).map_err(Failure::usage)?;

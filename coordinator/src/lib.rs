@@ -41,7 +41,7 @@ use ringfort_ring::ballot::Ballot;
 use ringfort_ring::id::{Incarnation, NodeId};
 use ringfort_ring::layout::Layout;
 use ringfort_wire::environment::Environment;
-use ringfort_wire::error::CallError;
+use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::id::{InvocationDigest, OperationId};
 use ringfort_wire::message::{Call, NodeStatusReply, NodeStatusRequest};
 use ringfort_wire::transport::{Lane, Transport, call};
@@ -206,6 +206,12 @@ impl Coordinator {
         )
         .await;
         self.inner.health.note(node, &reply);
+        if let Err(CallError::Refused(refusal)) = &reply
+            && refusal.code == NodeErrorCode::NotMember
+        {
+            // It has left the partition, or came to it: a newer layout is likely to exist.
+            self.inner.layout_wanted.notify_one();
+        }
         reply
     }
 

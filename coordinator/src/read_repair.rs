@@ -64,13 +64,15 @@ impl RepairRound {
         }
     }
 
-    /// Takes in what has come; whether all are heard and nobody is behind or ahead.
-    fn is_done(&mut self) -> bool {
+    /// Takes in what has come; whether all are heard and nobody is behind or ahead. New members of a partition that
+    /// moves do not count: they copy everything anyway, and until then each read would write its row anew for them.
+    fn is_done(&mut self, newcomers: &[Replica]) -> bool {
         while let Some(answer) = self.answers.ready() {
             self.take_in(answer);
         }
-        let is_one =
-            self.highest <= Some(self.agreed) && self.reader.behind(self.agreed).is_empty();
+        let behind = self.reader.behind(self.agreed);
+        let is_one = self.highest <= Some(self.agreed)
+            && behind.iter().all(|replica| newcomers.contains(replica));
         self.unanswered == 0 && is_one
     }
 }
@@ -103,7 +105,8 @@ impl Coordinator {
         mut round: RepairRound,
     ) {
         let agreed = round.agreed;
-        if round.is_done() {
+        let newcomers = place.rule.newcomers();
+        if round.is_done(&newcomers) {
             return;
         }
         let Ok(permit) = self.inner.repairs.clone().try_acquire_owned() else {
@@ -121,9 +124,11 @@ impl Coordinator {
                 coordinator.look_again_later(bucket, &row);
                 return;
             }
-            coordinator
-                .mend(bucket, &row, &place, agreed, &round.reader)
-                .await;
+            if !round.is_done(&newcomers) {
+                coordinator
+                    .mend(bucket, &row, &place, agreed, &round.reader)
+                    .await;
+            }
         });
     }
 
@@ -395,7 +400,7 @@ mod tests {
             joined: Epoch(1),
         };
         let at = |ms| Ballot::last_at(ringfort_ring::hlc::Timestamp::from_ms(ms));
-        let is_done = |late: Ballot| {
+        let is_done_but_for = |late: Ballot, newcomers: Vec<Replica>| {
             let members = vec![replica(1), replica(2), replica(3)];
             let mut reader = Reader::new(QuorumRule::stable(members));
             reader.on_answer(replica(1), at(5));
@@ -411,11 +416,14 @@ mod tests {
                 reader,
                 answers: Answers::of([(replica(3), Ok((reply, bytes::Bytes::new())))]),
             };
-            round.is_done()
+            round.is_done(&newcomers)
         };
+        let is_done = |late| is_done_but_for(late, Vec::new());
         assert!(is_done(at(5)));
         assert!(!is_done(at(4)));
         assert!(!is_done(at(6)));
+        assert!(is_done_but_for(at(4), vec![replica(3)]));
+        assert!(!is_done_but_for(at(6), vec![replica(3)]));
     }
 
     #[test]

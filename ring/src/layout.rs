@@ -206,6 +206,15 @@ impl Layout {
         })
     }
 
+    /// Of a partition that moves, the members that hold it: the old ones. `None` where it does not move.
+    #[must_use]
+    pub fn old_members(&self, partition: PartitionId) -> Option<Vec<Replica>> {
+        match &self.row(partition)?.members {
+            Members::Stable(_) => None,
+            Members::Joint { old, .. } => Some(self.replicas_of(old)),
+        }
+    }
+
     /// The node that a disk belongs to.
     #[must_use]
     pub fn node_of(&self, disk: DiskId) -> Option<&NodeEntry> {

@@ -2,7 +2,10 @@
 
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
-use crate::repair::{SweepPace, SweepReport, SweepTotals, Sweeper, sweep_disk};
+use crate::repair::{
+    JoinPace, JoinTotals, Joiner, LEAVE_GRACE, Leaver, Spending, SweepPace, SweepReport,
+    SweepTotals, Sweeper, sweep_disk,
+};
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
 use ringfort_coordinator::Coordinator;
@@ -35,6 +38,8 @@ pub struct NodeConfig {
     pub engine: EngineOptions,
     /// How replicas are compared.
     pub sweep: SweepPace,
+    /// How much new members may copy.
+    pub join: JoinPace,
 }
 
 /// Why a node cannot start.
@@ -87,6 +92,7 @@ struct Inner {
     /// Folders that hold a disk which cannot be opened, and why.
     failed: Vec<(String, String)>,
     sweeps: Mutex<SweepTotals>,
+    joins: Arc<Mutex<JoinTotals>>,
     started: Instant,
 }
 
@@ -135,6 +141,7 @@ impl Node {
                 disks,
                 failed,
                 sweeps: Mutex::default(),
+                joins: Arc::default(),
                 started: Instant::now(),
             }),
         }))
@@ -181,6 +188,12 @@ impl Node {
         *self.inner.sweeps.lock()
     }
 
+    /// What its new members have copied since the node started.
+    #[must_use]
+    pub fn join_totals(&self) -> JoinTotals {
+        *self.inner.joins.lock()
+    }
+
     /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
     /// repairs propose through.
     pub async fn run(
@@ -189,6 +202,13 @@ impl Node {
         coordinator: Arc<Coordinator>,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        let joiner = Joiner {
+            transport: Arc::clone(&transport),
+            coordinator: Arc::clone(&coordinator),
+            repair: Spending::new(self.inner.config.join.repair_bytes_per_s),
+            balance: Spending::new(self.inner.config.join.balance_bytes_per_s),
+            totals: Arc::clone(&self.inner.joins),
+        };
         let sweeper = Sweeper {
             transport: Arc::clone(&transport),
             coordinator,
@@ -202,6 +222,7 @@ impl Node {
                 self.fetch_missing(transport.as_ref()),
                 self.compact(),
                 self.sweep(&sweeper),
+                self.change_places(&joiner),
             );
         };
         tokio::select! {
@@ -287,6 +308,41 @@ impl Node {
                 );
             }
             self.inner.sweeps.lock().add(whole);
+        }
+    }
+
+    /// Copies what the disks newly hold, and lets go what they hold no more; one after the other, so that nothing goes
+    /// that is just being copied. The disks side by side: a slow one must not hold up the others.
+    async fn change_places(&self, joiner: &Joiner) {
+        let disks = self.inner.disks.iter();
+        futures_util::future::join_all(disks.map(|disk| self.change_places_of(disk, joiner))).await;
+    }
+
+    async fn change_places_of(&self, disk: &DiskReplica, joiner: &Joiner) {
+        let mut leaver = Leaver::new(LEAVE_GRACE);
+        let mut layouts = self.inner.layout.clone();
+        loop {
+            let layout = layouts.borrow_and_update().clone();
+            let mut has_more = false;
+            if let Some(layout) = layout {
+                match leaver.leave(disk, &layout).await {
+                    Ok((0, 0)) => {}
+                    Ok((rows, chunks)) => {
+                        tracing::info!(rows, chunks, disk = %disk.id(), "partitions that others hold now are gone from here");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, disk = %disk.id(), "what others hold now is not gone yet");
+                    }
+                }
+                has_more = joiner.join(disk, &layout).await;
+            }
+            if !has_more {
+                tokio::select! {
+                    // Its end is the process' end, which ends this task.
+                    _ = layouts.changed() => {}
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                }
+            }
         }
     }
 

@@ -33,6 +33,12 @@ impl Horizon {
         self.restart
     }
 
+    /// Nothing above it has been granted: the T on disk.
+    #[must_use]
+    pub fn recorded(&self) -> Timestamp {
+        self.recorded
+    }
+
     /// Whether a promise at `time` needs no further record.
     #[must_use]
     pub fn covers(&self, time: Timestamp) -> bool {

@@ -176,6 +176,19 @@ impl Engine {
         Generation(self.inner.store.fact(FactKey::Generation(bucket)).time.0)
     }
 
+    /// The generations stored for all buckets.
+    #[must_use]
+    pub fn generations(&self) -> Vec<(BucketId, Generation)> {
+        let state = self.inner.store.state.read();
+        let facts = state.facts.iter();
+        facts
+            .filter_map(|(key, fact)| match key {
+                FactKey::Generation(bucket) => Some((*bucket, Generation(fact.value.time.0))),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// The promise horizon as it was found at start.
     #[must_use]
     pub fn horizon_found(&self) -> Timestamp {

@@ -1,8 +1,15 @@
 //! What a node mends by itself, beside what readers and writers mend on their way.
 
 mod diff;
+mod join;
+mod leave;
+mod pace;
 mod sweep;
 
+pub use join::{JoinPace, JoinTotals};
 pub use sweep::{SweepPace, SweepReport, SweepTotals};
 
+pub(crate) use join::Joiner;
+pub(crate) use leave::{LEAVE_GRACE, Leaver};
+pub(crate) use pace::Spending;
 pub(crate) use sweep::{Sweeper, sweep_disk};

@@ -217,7 +217,10 @@ fn neighbours(disk: DiskId, layout: &Layout) -> BTreeMap<DiskId, Vec<Pair>> {
         ) else {
             continue;
         };
-        if theirs.disk != disk {
+        // A new member has not copied everything yet, and does: until then a comparison says nothing.
+        let newcomers = rule.newcomers();
+        let is_settled = ![mine, theirs].iter().any(|one| newcomers.contains(one));
+        if theirs.disk != disk && is_settled {
             found.entry(theirs.disk).or_default().push(Pair {
                 partition,
                 epoch: row.epoch,

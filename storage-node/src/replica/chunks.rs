@@ -16,6 +16,7 @@ impl DiskReplica {
         request: StoreChunkRequest,
         data: Payload,
     ) -> Result<StoreChunkReply, NodeError> {
+        self.inner.members.settled(request.partition).await?;
         let guard = self.guard(request.to, request.partition, BucketId::SYSTEM)?;
         if let Err(refusal) = check_epoch(&guard, request.epoch) {
             return Ok(StoreChunkReply::Refused(refusal));
@@ -34,14 +35,24 @@ impl DiskReplica {
         }
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let permit = self.inner.engine.reserve(bytes).await.map_err(node_error)?;
-        let commit = self.inner.engine.submit(Mutation::Chunk {
-            id: request.chunk.id,
-            partition: request.partition,
-            epoch: request.epoch,
-            owner: request.owner,
-            blake3: request.chunk.blake3,
-            data,
-        });
+        let commit = {
+            // Looked at again, and held until the record has its place in the log: a chunk that is acknowledged in an
+            // epoch that is over would be missed by who copies the partition in the next.
+            let seats = self.inner.members.seats();
+            let system = BucketId::SYSTEM;
+            let guard = self.guard_in(&seats, request.to, request.partition, system)?;
+            if let Err(refusal) = check_epoch(&guard, request.epoch) {
+                return Ok(StoreChunkReply::Refused(refusal));
+            }
+            self.inner.engine.submit(Mutation::Chunk {
+                id: request.chunk.id,
+                partition: request.partition,
+                epoch: request.epoch,
+                owner: request.owner,
+                blake3: request.chunk.blake3,
+                data,
+            })
+        };
         // A task of its own: the caller may go away, and the bytes keep their place in memory until they are written.
         let stored = tokio::spawn(async move {
             let done = commit.await;
@@ -61,6 +72,7 @@ impl DiskReplica {
         &self,
         request: FetchChunkRequest,
     ) -> Result<(FetchChunkReply, Payload), NodeError> {
+        self.inner.members.settled(request.partition).await?;
         let guard = self.guard(request.to, request.partition, BucketId::SYSTEM)?;
         if let Err(refusal) = check_epoch(&guard, request.epoch) {
             return Ok((FetchChunkReply::Refused(refusal), Payload::new()));

@@ -43,7 +43,7 @@ impl DiskReplica {
     }
 
     /// The epoch in which this disk votes in a partition as that replica.
-    fn votes_as(
+    pub(super) fn votes_as(
         &self,
         to: ringfort_ring::quorum::Replica,
         partition: PartitionId,

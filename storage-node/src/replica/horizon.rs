@@ -42,6 +42,11 @@ impl HorizonKeeper {
         self.shared.state.lock().refused_up_to()
     }
 
+    /// Nothing above it has been promised.
+    pub(super) fn granted_up_to(&self) -> Timestamp {
+        self.shared.state.lock().recorded()
+    }
+
     pub(super) fn wait_ms(&self, now_ms: u64, max_skew_ms: u64) -> u64 {
         self.shared.state.lock().wait_ms(now_ms, max_skew_ms)
     }

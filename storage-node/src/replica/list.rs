@@ -52,6 +52,7 @@ pub(crate) async fn list(
         disk.adopt_generation(request.bucket, request.generation)
             .await?;
         for claim in &claims {
+            disk.inner.members.settled(claim.partition).await?;
             if let Err(refusal) = disk.admit_shard(request.bucket, request.generation, claim)? {
                 return Ok(ListReply::Refused {
                     shard: claim.shard,
@@ -119,6 +120,7 @@ impl DiskReplica {
     ) -> Result<Option<Refusal>, NodeError> {
         self.adopt_generation(request.bucket, request.generation)
             .await?;
+        self.inner.members.settled(claim.partition).await?;
         let admitted = self.admit_shard(request.bucket, request.generation, claim)?;
         Ok(admitted.err())
     }

@@ -349,6 +349,31 @@ impl DiskReplica {
         Some((chunk, facts.owner))
     }
 
+    /// Whether a chunk is here. One that cannot be looked up is not.
+    pub(crate) fn has_chunk(&self, chunk: ChunkId) -> bool {
+        self.inner.engine.has_chunk(chunk).unwrap_or(false)
+    }
+
+    /// Keeps a copy of a chunk that another replica has handed over, if it is the one that is named.
+    pub(crate) async fn keep_copy(
+        &self,
+        partition: PartitionId,
+        epoch: ringfort_ring::id::Epoch,
+        chunk: &ChunkRef,
+        owner: &ChunkOwner,
+        data: Payload,
+    ) -> Result<(), String> {
+        verify(chunk, &data)
+            .await
+            .map_err(|error| error.to_string())?;
+        if self.keep(partition, epoch, chunk, owner, data).await {
+            self.inner.missing.found(chunk.id);
+            Ok(())
+        } else {
+            Err("it could not be stored".to_owned())
+        }
+    }
+
     async fn keep(
         &self,
         partition: PartitionId,

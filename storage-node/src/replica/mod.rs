@@ -9,6 +9,7 @@ mod compare;
 mod deletions;
 mod generations;
 mod horizon;
+mod learner;
 pub(crate) mod list;
 mod members;
 mod missing;
@@ -37,6 +38,7 @@ use slots::Slots;
 use std::sync::Arc;
 
 pub(crate) use deletions::Deletions;
+pub(crate) use learner::{Adoption, Learning};
 
 /// One disk of a node, as its peers see it. Cheap to clone.
 #[derive(Clone)]
@@ -191,7 +193,18 @@ impl DiskReplica {
         partition: PartitionId,
         bucket: BucketId,
     ) -> Result<Guard, NodeError> {
-        let epoch = self.inner.members.epoch_of(to, partition)?;
+        self.guard_in(&self.inner.members.seats(), to, partition, bucket)
+    }
+
+    /// As [`DiskReplica::guard`], under seats that the caller holds still.
+    fn guard_in(
+        &self,
+        seats: &members::Seats<'_>,
+        to: Replica,
+        partition: PartitionId,
+        bucket: BucketId,
+    ) -> Result<Guard, NodeError> {
+        let epoch = seats.epoch_of(to, partition)?;
         let facts = self.inner.engine.partition(partition);
         if facts.is_lost() {
             return Err(NodeError::new(

@@ -17,6 +17,7 @@ impl DiskReplica {
     ) -> Result<ReadPartsReply, NodeError> {
         let bucket = request.after.bucket;
         self.adopt_generation(bucket, request.generation).await?;
+        self.inner.members.settled(request.partition).await?;
         let guard = self.guard(request.to, request.partition, bucket)?;
         if let Err(refusal) =
             acceptor::admit(&Slot::default(), &guard, request.epoch, request.generation)

@@ -27,6 +27,7 @@ impl DiskReplica {
         self.adopt_generation(key.bucket, claim.generation).await?;
         let mut may_hold = true;
         loop {
+            self.inner.members.settled(request.partition).await?;
             // A disk that is closed for writes promises nothing: an Accept whose sync failed may still be found by the
             // next start, and a promise given in between would have hidden it.
             let open = self.inner.engine.reserve(0).await;
@@ -34,7 +35,9 @@ impl DiskReplica {
             let now_ms = self.inner.environment.now_ms();
             let wait = {
                 let mut shard = self.inner.slots.lock(key);
-                let guard = self.guard(request.to, request.partition, key.bucket)?;
+                // Held until the promise is given: none is given in an epoch that is over.
+                let seats = self.inner.members.seats();
+                let guard = self.guard_in(&seats, request.to, request.partition, key.bucket)?;
                 let row = self.inner.engine.row(key).map_err(node_error)?;
                 let durable = row.as_ref().map_or(Ballot::ZERO, |row| row.ballot);
                 let slot = shard.slot(key, durable);
@@ -107,9 +110,12 @@ impl DiskReplica {
         let bytes = u32::try_from(state.len().saturating_add(body.len())).unwrap_or(u32::MAX);
         let room = self.inner.engine.reserve_row(bytes).await;
         let room = room.map_err(node_error)?;
+        self.inner.members.settled(partition).await?;
         let mut fate = {
             let mut shard = self.inner.slots.lock(&key);
-            let mut guard = self.guard(to, partition, key.bucket)?;
+            // Held, like the generation below, until the record has its place in the log.
+            let seats = self.inner.members.seats();
+            let mut guard = self.guard_in(&seats, to, partition, key.bucket)?;
             let row = self.inner.engine.row(&key).map_err(node_error)?;
             let durable = row.map_or(Ballot::ZERO, |row| row.ballot);
             let slot = shard.slot(&key, durable);
@@ -186,6 +192,7 @@ impl DiskReplica {
         self.adopt_generation(key.bucket, request.generation)
             .await?;
         // A compaction may move the body between the look and the read: then look again.
+        self.inner.members.settled(request.partition).await?;
         for _ in 0..3 {
             let guard = self.guard(request.to, request.partition, key.bucket)?;
             let row = self.inner.engine.row(key).map_err(node_error)?;

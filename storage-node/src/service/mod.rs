@@ -100,6 +100,15 @@ async fn answer(
             let disk = disk_of(node, &request.wanted)?;
             plain(Response::ScanChunks(disk.scan_chunks(request).await?))
         }
+        Request::SyncFacts(request) => {
+            let disk = disk_named(node, request.replicas.first().map(|(to, ..)| to.disk))?;
+            plain(Response::SyncFacts(disk.sync_facts(&request)?))
+        }
+        Request::FetchRows(request) => {
+            let disk = disk_named(node, request.rows.first().map(|(to, ..)| to.disk))?;
+            let (reply, bodies) = disk.fetch_rows(request).await?;
+            Ok((Response::FetchRows(reply), bodies))
+        }
         Request::SyncStatus(_) => plain(Response::SyncStatus(sync_status(node))),
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
@@ -114,6 +123,11 @@ async fn answer(
             "this node does not admit members",
         )),
     }
+}
+
+fn disk_named(node: &Node, disk: Option<DiskId>) -> Result<&DiskReplica, NodeError> {
+    let disk = disk.ok_or_else(|| NodeError::new(NodeErrorCode::Malformed, "nothing is asked"))?;
+    node.disk(disk)
 }
 
 /// The one disk that a scan is for.
@@ -173,6 +187,7 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         layout_version: 0,
         synced: Vec::new(),
         learning: Vec::new(),
+        lost: Vec::new(),
         copied: 0,
         copied_bytes: 0,
     };
@@ -181,6 +196,9 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         for disk in node.disks_open() {
             disk.sync_status(&layout, &mut reply);
         }
+        let totals = node.join_totals();
+        reply.copied = totals.rows + totals.chunks;
+        reply.copied_bytes = totals.bytes;
     }
     reply
 }

@@ -8,12 +8,14 @@ mod control;
 mod list;
 mod register;
 mod repair;
+mod sync;
 
 pub use chunk::*;
 pub use control::*;
 pub use list::*;
 pub use register::*;
 pub use repair::*;
+pub use sync::*;
 
 use crate::error::{NodeError, NodeErrorCode};
 use serde::{Deserialize, Serialize};
@@ -154,6 +156,10 @@ requests! {
     32 ScanChunks(ScanChunksRequest) -> ScanChunksReply;
     /// How far new members have synced.
     33 SyncStatus(SyncStatusRequest) -> SyncStatusReply;
+    /// What a new member must adopt.
+    34 SyncFacts(SyncFactsRequest) -> SyncFactsReply;
+    /// Show rows whole. Payload of the answer: their inline bodies.
+    35 FetchRows(FetchRowsRequest) -> FetchRowsReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

@@ -111,7 +111,9 @@ pub struct SyncStatusReply {
     pub synced: Vec<(DiskId, PartitionId, Epoch)>,
     /// Of its disks: partitions in which the disk is a new member and has not synced yet.
     pub learning: Vec<(DiskId, PartitionId, Epoch)>,
-    /// Rows and chunks, and their bytes, that its new members have copied since the node started.
+    /// Of its disks: partitions in which the disk's identity is over, with the epoch at which it had joined.
+    pub lost: Vec<(DiskId, PartitionId, Epoch)>,
+    /// Rows and chunks that its new members have copied since the node started.
     pub copied: u64,
     /// Bytes of them.
     pub copied_bytes: u64,

@@ -337,6 +337,12 @@ impl Filling {
                 limit: self.small,
             }),
             Request::SyncStatus(SyncStatusRequest {}),
+            Request::SyncFacts(SyncFactsRequest {
+                replicas: vec![(self.replica(), self.partition(), self.epoch())],
+            }),
+            Request::FetchRows(FetchRowsRequest {
+                rows: vec![(self.replica(), self.partition(), self.epoch(), self.row())],
+            }),
         ]
     }
 
@@ -453,8 +459,24 @@ impl Filling {
                 layout_version: self.number,
                 synced: vec![(DiskId(self.id), self.partition(), self.epoch())],
                 learning: vec![(DiskId(self.id), self.partition(), self.epoch())],
+                lost: vec![(DiskId(self.id), self.partition(), self.epoch())],
                 copied: self.number,
                 copied_bytes: self.number,
+            }),
+            Response::SyncFacts(SyncFactsReply {
+                facts: vec![None, Some((self.ballot(), Timestamp(self.number)))],
+                horizon: Timestamp(self.number),
+                generations: vec![(self.bucket(), Generation(self.number))],
+            }),
+            Response::FetchRows(FetchRowsReply {
+                rows: vec![
+                    None,
+                    Some(FetchedRow {
+                        accepted: self.ballot(),
+                        state: self.bytes.clone().into(),
+                        body_len: self.u32(),
+                    }),
+                ],
             }),
         ]
     }
@@ -472,7 +494,7 @@ fn plain() -> Filling {
 }
 
 /// A number here is never changed and never given to another kind; new kinds are added.
-const KINDS: [(u16, &str); 18] = [
+const KINDS: [(u16, &str); 20] = [
     (1, "Prepare"),
     (2, "Accept"),
     (3, "Read"),
@@ -491,6 +513,8 @@ const KINDS: [(u16, &str); 18] = [
     (31, "ScanRows"),
     (32, "ScanChunks"),
     (33, "SyncStatus"),
+    (34, "SyncFacts"),
+    (35, "FetchRows"),
 ];
 
 #[test]
