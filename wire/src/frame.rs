@@ -10,7 +10,7 @@
 //!
 //! Numbers are little-endian. *Header crc* is the CRC-32C of the 36 bytes before it; *data crc* that of the body and
 //! the payload together. Both stand in the header, so that a payload is sent from where it lies, with nothing behind
-//! it. A length is believed only after the header's checksum and [`BODY_MAX_BYTES`] and [`PAYLOAD_MAX_BYTES`]
+//! it. A length is believed only after the header's checksum and the limits ([`body_max`], [`PAYLOAD_MAX_BYTES`])
 //! were checked.
 //!
 //! What a body means is left to `message/` and `hello.rs`.
@@ -38,10 +38,22 @@ const HEADER_CRC_AT: usize = DATA_CRC_AT + size_of::<u32>();
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = HEADER_CRC_AT + size_of::<u32>();
 
-/// The longest body.
+/// The longest body, but of the kinds that carry a layout.
 pub const BODY_MAX_BYTES: u32 = 4 * 1024 * 1024;
+/// The longest body of the kinds that carry a layout. One of 65,536 partitions with five members each takes up to 3 MiB,
+/// and twice that while all of them move.
+pub const LAYOUT_BODY_MAX_BYTES: u32 = 16 * 1024 * 1024;
 /// The longest payload.
 pub const PAYLOAD_MAX_BYTES: u32 = 8 * 1024 * 1024;
+
+/// The longest body of a message kind.
+#[must_use]
+pub const fn body_max(kind: u16) -> u32 {
+    match kind {
+        21 | 24..=29 => LAYOUT_BODY_MAX_BYTES,
+        _ => BODY_MAX_BYTES,
+    }
+}
 
 /// What a frame is for. Numbers are on the wire and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,7 +203,8 @@ impl Frame {
     /// # Errors
     /// `BodyTooLong` or `PayloadTooLong`; nothing was made then.
     pub fn new(label: Label, body: &[u8], payload: Bytes) -> Result<Self, FrameError> {
-        let body_len = limited(body.len(), BODY_MAX_BYTES).map_err(FrameError::BodyTooLong)?;
+        let body_len =
+            limited(body.len(), body_max(label.kind)).map_err(FrameError::BodyTooLong)?;
         let payload_len =
             limited(payload.len(), PAYLOAD_MAX_BYTES).map_err(FrameError::PayloadTooLong)?;
         let mut head = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -249,7 +262,7 @@ impl Header {
             payload_len: u32_at(bytes, PAYLOAD_LEN_AT),
             data_crc: u32_at(bytes, DATA_CRC_AT),
         };
-        if header.body_len > BODY_MAX_BYTES {
+        if header.body_len > body_max(header.kind) {
             return Err(FrameError::BodyTooLong(header.body_len));
         }
         if header.payload_len > PAYLOAD_MAX_BYTES {
@@ -346,6 +359,16 @@ mod tests {
             Frame::new(label(), &[], long),
             Err(FrameError::PayloadTooLong(PAYLOAD_MAX_BYTES + 1))
         );
+        // A whole layout is longer.
+        let of_layout = Label {
+            kind: 25,
+            ..label()
+        };
+        let long = vec![0; BODY_MAX_BYTES as usize + 1];
+        let frame = Frame::new(of_layout, &long, Bytes::new()).unwrap();
+        assert!(Header::decode(&header_of(&frame)).is_ok());
+        let long = vec![0; LAYOUT_BODY_MAX_BYTES as usize + 1];
+        assert!(Frame::new(of_layout, &long, Bytes::new()).is_err());
         let good = header_of(&Frame::bare(label()));
         for (at, error) in [
             (BODY_LEN_AT, FrameError::BodyTooLong(u32::MAX)),
@@ -416,7 +439,7 @@ mod tests {
                 header = resealed(header);
             }
             if let Ok(header) = Header::decode(&header) {
-                prop_assert!(header.body_len <= BODY_MAX_BYTES && header.payload_len <= PAYLOAD_MAX_BYTES);
+                prop_assert!(header.body_len <= LAYOUT_BODY_MAX_BYTES && header.payload_len <= PAYLOAD_MAX_BYTES);
             }
         }
     }

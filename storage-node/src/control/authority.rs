@@ -2,17 +2,20 @@
 //!
 //! Promises: every step is durable before anybody hears of it; a token's secret is good once and kept only as a hash;
 //! a joiner that crashed before it had its answer may ask again, with the same secret and id, and gets an answer of
-//! the same worth; the first layout is formed once all expected nodes have joined, and from then on no other node is
-//! let in. Left out: changing a layout that exists.
+//! the same worth; the first layout is formed once all expected nodes have joined, and of these alone, however often.
+//! A node that joins later is remembered here and owed to the layout ([`Authority::owed_to_layout`]). Left out: changing
+//! a layout that exists (see `plane`).
 //!
 //! The state is one sealed file, `authority.state`, written whole at each step.
 
+use super::entries::{self, NewNode};
 use super::file::{self, FileError, Kind, Secrecy};
 use super::layout_store::{LayoutError, LayoutStore};
 use super::token::JoinToken;
 use parking_lot::Mutex;
 use ringfort_ring::assign::compute_layout;
 use ringfort_ring::id::{ClusterId, DiskId, NodeId};
+use ringfort_ring::layout::Layout;
 use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
 use ringfort_wire::authority::{Authority as CertificateAuthority, request_key_digest};
 use ringfort_wire::environment::Environment;
@@ -234,29 +237,24 @@ impl Authority {
         (joined.count(), usize::from(state.nodes))
     }
 
-    /// The bootstrap node's own disks, as found at its start; the last of the expected nodes forms the layout.
+    /// The bootstrap node's own disks, as found at its start; the last of the expected nodes forms the layout. Once there
+    /// is one, what has become of the disks is announced to it like any node's.
     ///
     /// # Errors
-    /// A disk of the layout is not there any more; the system's.
+    /// The system's.
     pub fn admit_self(&self, disks: &[(DiskId, u64)]) -> Result<(), AuthorityError> {
         let mut state = self.state.lock();
+        // What the first layout was formed from stays as it was: it may have to be formed again.
+        if self.layouts.current().is_some() {
+            return Ok(());
+        }
         let mut next = state.clone();
+        let is_complete = next.layout_members().is_some();
         let bootstrap = next.bootstrap;
         let Some(own) = next.members.iter_mut().find(|node| node.id == bootstrap) else {
             return refused("the authority's state does not name its own node");
         };
-        let ids = |disks: &[(DiskId, u64)]| {
-            let mut ids: Vec<DiskId> = disks.iter().map(|(id, _)| *id).collect();
-            ids.sort_unstable();
-            ids
-        };
-        if self.layouts.current().is_some() {
-            if ids(&own.disks) != ids(disks) {
-                return refused(
-                    "this node's disks are not those that it joined with: give it the same --disk folders again",
-                );
-            }
-        } else if own.disks != disks {
+        if !is_complete && own.disks != disks {
             own.disks = disks.to_vec();
             next.write(&self.path)?;
             *state = next;
@@ -264,13 +262,25 @@ impl Authority {
         self.form_layout(&state)
     }
 
+    /// A node that has joined and that the layout, which exists, does not name yet.
+    #[must_use]
+    pub fn owed_to_layout(&self, id: NodeId) -> Option<NewNode> {
+        let layout = self.layouts.current()?;
+        if layout.nodes.iter().any(|node| node.id == id) {
+            return None;
+        }
+        let state = self.state.lock();
+        let found = state.nodes_joined().find(|node| node.id == id);
+        found.map(new_node)
+    }
+
     /// Draws one more token.
     ///
     /// # Errors
-    /// A node's, when every expected one has joined; the system's.
+    /// A node's, when every expected one has joined and there is no layout yet; the system's.
     pub fn issue_token(&self, role: Role) -> Result<JoinToken, AuthorityError> {
         let mut state = self.state.lock();
-        if role == Role::Node {
+        if role == Role::Node && self.layouts.current().is_none() {
             state.check_room()?;
         }
         let mut next = state.clone();
@@ -299,7 +309,7 @@ impl Authority {
         let mut next = state.clone();
         let no = |error: IdentityError| AuthorityError::Refused(error.to_string());
         let key_digest = request_key_digest(&request.csr).map_err(no)?;
-        next.admit(request, key_digest)?;
+        next.admit(request, key_digest, self.layouts.current().as_deref())?;
         // Signed before anything is written: a request that cannot be signed costs no token.
         let certificate = self
             .certificates
@@ -321,14 +331,13 @@ impl Authority {
     }
 
     fn form_layout(&self, state: &State) -> Result<(), AuthorityError> {
-        let nodes: Vec<NodeSpec> = state
-            .nodes_joined()
-            .filter(|node| !node.disks.is_empty())
-            .map(node_spec)
-            .collect();
-        if self.layouts.current().is_some() || nodes.len() < usize::from(state.nodes) {
+        let Some(members) = state.layout_members() else {
+            return Ok(());
+        };
+        if self.layouts.current().is_some() {
             return Ok(());
         }
+        let nodes: Vec<NodeSpec> = members.into_iter().map(node_spec).collect();
         let topology = Topology {
             cluster: state.cluster,
             replicas: state.replicas,
@@ -343,6 +352,16 @@ impl Authority {
             "all nodes have joined: the first layout is formed"
         );
         Ok(())
+    }
+}
+
+fn new_node(node: &Member) -> NewNode {
+    NewNode {
+        id: node.id,
+        name: node.name.clone(),
+        address: node.address.clone(),
+        zone: node.zone.clone(),
+        disks: node.disks.clone(),
     }
 }
 
@@ -376,7 +395,7 @@ pub fn check_sizes(nodes: u16, replicas: u8, partitions: u32) -> Result<(), Stri
              --replicas"
         ));
     }
-    let most = ringfort_ring::layout::Layout::MAX_PARTITIONS;
+    let most = Layout::MAX_PARTITIONS;
     if partitions == 0 || usize::try_from(partitions).is_ok_and(|partitions| partitions > most) {
         return Err(format!(
             "--partitions {partitions} is not possible: choose 1 to {most}"
@@ -415,6 +434,15 @@ impl State {
             .filter(|member| member.role == Role::Node)
     }
 
+    /// Those whom the first layout is formed from, once all are there: the first so many, for others may join later and
+    /// a layout that is formed again must be the same.
+    fn layout_members(&self) -> Option<Vec<&Member>> {
+        let wanted = usize::from(self.nodes);
+        let first: Vec<&Member> = self.nodes_joined().take(wanted).collect();
+        let is_complete = first.len() == wanted && first.iter().all(|node| !node.disks.is_empty());
+        is_complete.then_some(first)
+    }
+
     fn addresses(&self) -> Vec<String> {
         self.nodes_joined()
             .map(|node| node.address.clone())
@@ -442,11 +470,12 @@ impl State {
         }
     }
 
+    /// Before there is a layout, no more nodes than it waits for.
     fn check_room(&self) -> Result<(), AuthorityError> {
         if self.nodes_joined().count() >= usize::from(self.nodes) {
             return refused(format!(
-                "all {} nodes that this cluster was made for have joined; this release cannot add a node to a \
-                 cluster that has its layout",
+                "all {} nodes that this cluster was made for have joined, and its layout is not formed yet: start the \
+                 first node, then join further ones",
                 self.nodes
             ));
         }
@@ -454,7 +483,12 @@ impl State {
     }
 
     /// Judges a request, and takes the joiner in.
-    fn admit(&mut self, request: &JoinRequest, key_digest: [u8; 32]) -> Result<(), AuthorityError> {
+    fn admit(
+        &mut self,
+        request: &JoinRequest,
+        key_digest: [u8; 32],
+        layout: Option<&Layout>,
+    ) -> Result<(), AuthorityError> {
         let known = |token: &&mut Token| SecretDigest(token.hash).is_of(&request.secret);
         let Some(token) = self.tokens.iter_mut().find(known) else {
             return refused(
@@ -486,10 +520,10 @@ impl State {
             disks: request.disks.clone(),
             key_digest,
         };
-        self.take_in(joiner)
+        self.take_in(joiner, layout)
     }
 
-    fn take_in(&mut self, joiner: Member) -> Result<(), AuthorityError> {
+    fn take_in(&mut self, joiner: Member, layout: Option<&Layout>) -> Result<(), AuthorityError> {
         if joiner.role == Role::Node {
             check_node(&joiner.name, &joiner.address)?;
             if joiner.zone.len() > TEXT_MAX_BYTES {
@@ -515,8 +549,13 @@ impl State {
             );
         }
         if joiner.role == Role::Node {
-            self.check_room()?;
             self.check_unlike_others(&joiner)?;
+            match layout {
+                None => self.check_room()?,
+                // Disks that came to the layout later are known to it alone.
+                Some(layout) => entries::check_unlike_others(layout, &new_node(&joiner))
+                    .map_err(AuthorityError::Refused)?,
+            }
         }
         self.members.push(joiner);
         Ok(())

@@ -40,6 +40,8 @@ pub enum Kind {
     Layout = 1,
     /// The authority's state.
     Authority = 2,
+    /// What a node has promised and accepted as a member of the control set.
+    Control = 3,
 }
 
 /// A file could not be read or written.

@@ -1,7 +1,8 @@
 //! The layout that a process knows: durable in its folder before anything in the process sees it.
 //!
 //! Promises: what is shown never goes back, neither in a run nor over a crash; an equal version with other content, or
-//! another cluster's layout, is refused and told. Left out: who decides a layout (see `authority`).
+//! another cluster's layout, is refused and told. What is put in must be chosen. Left out: who decides a layout (see
+//! `authority` for the first, `plane` for the others).
 
 use super::file::{self, FileError, Kind, Secrecy};
 use super::layout_v1::LayoutV1;
@@ -84,6 +85,12 @@ impl LayoutStore {
             shown: watch::Sender::new(known.map(Arc::new)),
             writing: Mutex::new(()),
         })
+    }
+
+    /// The cluster whose layouts it takes.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// The layout known now.

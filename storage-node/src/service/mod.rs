@@ -122,6 +122,13 @@ async fn answer(
             NodeErrorCode::Unauthorised,
             "this node does not admit members",
         )),
+        Request::ControlPrepare(_)
+        | Request::ControlAccept(_)
+        | Request::OfferLayout(_)
+        | Request::ChangeLayout(_) => Err(NodeError::new(
+            NodeErrorCode::Unavailable,
+            "the control register is answered in front of the node",
+        )),
     }
 }
 

@@ -1,6 +1,9 @@
-//! Who is there, what the layout is, and how one becomes a member.
+//! Who is there, what the layout is, how it changes, and how one becomes a member.
 
-use ringfort_ring::id::{ClusterId, DiskId, NodeId};
+use bytes::Bytes;
+use ringfort_ring::ballot::Ballot;
+use ringfort_ring::control::{Promise, Refusal};
+use ringfort_ring::id::{ClusterId, DiskId, Era, NodeId};
 use ringfort_ring::layout::Layout;
 use serde::{Deserialize, Serialize};
 
@@ -138,5 +141,74 @@ pub enum JoinReply {
         admin_token_hash: [u8; 32],
     },
     /// No.
+    Refused(String),
+}
+
+/// Promise a ballot of the control register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPrepareRequest {
+    /// The attempt's ballot.
+    pub ballot: Ballot,
+    /// Era and version of the layout that the asker knows to be chosen.
+    pub known: (Era, u64),
+}
+
+/// The answer to a ControlPrepare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlPrepareReply {
+    /// Durably promised.
+    Promised(Promise),
+    /// No, and what to move past.
+    Refused(Refusal),
+}
+
+/// Accept a layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlAcceptRequest {
+    /// The attempt's ballot.
+    pub ballot: Ballot,
+    /// The layout.
+    pub layout: Layout,
+}
+
+/// The answer to a ControlAccept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlAcceptReply {
+    /// Durably accepted.
+    Accepted,
+    /// No, and what to move past.
+    Refused(Refusal),
+}
+
+/// Take a chosen layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferLayoutRequest {
+    /// The layout. It is chosen.
+    pub layout: Layout,
+}
+
+/// The answer to an OfferLayout: the node durably holds this layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferLayoutReply {
+    /// Its version; at least the one offered, but for a layout of a newer era.
+    pub version: u64,
+}
+
+/// Change the layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLayoutRequest {
+    /// The change, in the form of whoever carries it out.
+    pub change: Bytes,
+}
+
+/// The answer to a ChangeLayout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChangeLayoutReply {
+    /// The layout of this version is chosen and has the change in it.
+    Changed {
+        /// The version.
+        version: u64,
+    },
+    /// No, in words.
     Refused(String),
 }

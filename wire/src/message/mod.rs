@@ -168,6 +168,14 @@ requests! {
     22 NodeStatus(NodeStatusRequest) -> NodeStatusReply;
     /// Become a member of the cluster, by a one-time token.
     23 Join(JoinRequest) -> JoinReply;
+    /// Promise a ballot of the control register.
+    24 ControlPrepare(ControlPrepareRequest) -> ControlPrepareReply;
+    /// Accept a layout in the control register.
+    25 ControlAccept(ControlAcceptRequest) -> ControlAcceptReply;
+    /// Take a chosen layout.
+    26 OfferLayout(OfferLayoutRequest) -> OfferLayoutReply;
+    /// Change the layout.
+    27 ChangeLayout(ChangeLayoutRequest) -> ChangeLayoutReply;
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {

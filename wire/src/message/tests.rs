@@ -8,6 +8,7 @@ use crate::manifest::{BodyOwner, ChecksumKind, ChunkOwner, ChunkRef};
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::control;
 use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::*;
 use ringfort_ring::layout::{DiskEntry, Layout, Member, Members, NodeEntry, Row};
@@ -172,6 +173,13 @@ impl Filling {
             }],
         }
     }
+    fn control_refusal(&self) -> control::Refusal {
+        control::Refusal {
+            past: self.ballot(),
+            newer: self.flag.then(|| self.layout()),
+            is_ahead: self.flag,
+        }
+    }
     fn role(&self) -> Role {
         if self.flag { Role::Node } else { Role::Gateway }
     }
@@ -323,6 +331,20 @@ impl Filling {
                 disks: vec![(DiskId(self.id), self.number)],
                 csr: self.bytes.clone(),
             }),
+            Request::ControlPrepare(ControlPrepareRequest {
+                ballot: self.ballot(),
+                known: (Era(self.u32()), self.number),
+            }),
+            Request::ControlAccept(ControlAcceptRequest {
+                ballot: self.ballot(),
+                layout: self.layout(),
+            }),
+            Request::OfferLayout(OfferLayoutRequest {
+                layout: self.layout(),
+            }),
+            Request::ChangeLayout(ChangeLayoutRequest {
+                change: self.state(),
+            }),
             Request::Digests(DigestsRequest {
                 replicas: vec![(self.to(), self.partition(), self.epoch())],
             }),
@@ -424,6 +446,20 @@ impl Filling {
                 admin_token_hash: self.digest(),
             }),
             Response::Join(JoinReply::Refused(self.text.clone())),
+            Response::ControlPrepare(ControlPrepareReply::Promised(control::Promise {
+                accepted: self.ballot(),
+                newer: self.flag.then(|| self.layout()),
+            })),
+            Response::ControlPrepare(ControlPrepareReply::Refused(self.control_refusal())),
+            Response::ControlAccept(ControlAcceptReply::Accepted),
+            Response::ControlAccept(ControlAcceptReply::Refused(self.control_refusal())),
+            Response::OfferLayout(OfferLayoutReply {
+                version: self.number,
+            }),
+            Response::ChangeLayout(ChangeLayoutReply::Changed {
+                version: self.number,
+            }),
+            Response::ChangeLayout(ChangeLayoutReply::Refused(self.text.clone())),
             Response::Digests(DigestsReply {
                 digests: vec![
                     None,
@@ -494,7 +530,7 @@ fn plain() -> Filling {
 }
 
 /// A number here is never changed and never given to another kind; new kinds are added.
-const KINDS: [(u16, &str); 20] = [
+const KINDS: [(u16, &str); 24] = [
     (1, "Prepare"),
     (2, "Accept"),
     (3, "Read"),
@@ -509,6 +545,10 @@ const KINDS: [(u16, &str); 20] = [
     (21, "GetLayout"),
     (22, "NodeStatus"),
     (23, "Join"),
+    (24, "ControlPrepare"),
+    (25, "ControlAccept"),
+    (26, "OfferLayout"),
+    (27, "ChangeLayout"),
     (30, "Digests"),
     (31, "ScanRows"),
     (32, "ScanChunks"),

@@ -1,6 +1,6 @@
 //! How much at once: connections, requests and bytes, each lane by itself.
 
-use crate::frame::{BODY_MAX_BYTES, Header, PAYLOAD_MAX_BYTES};
+use crate::frame::{Header, LAYOUT_BODY_MAX_BYTES, PAYLOAD_MAX_BYTES};
 use crate::link::Liveness;
 use crate::transport::Lane;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ struct InAll {
 
 impl InAll {
     fn new(limits: LaneLimits) -> Self {
-        let largest = units(BODY_MAX_BYTES, PAYLOAD_MAX_BYTES);
+        let largest = units(LAYOUT_BODY_MAX_BYTES, PAYLOAD_MAX_BYTES);
         let unit = usize::try_from(UNIT_BYTES).unwrap_or(1);
         let bytes = (limits.bytes_max / unit).max(usize::try_from(largest).unwrap_or(usize::MAX));
         Self {
