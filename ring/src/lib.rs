@@ -5,6 +5,7 @@ extern crate alloc;
 
 pub mod assign;
 pub mod ballot;
+pub mod change;
 pub mod hlc;
 pub mod id;
 pub mod layout;
