@@ -9,6 +9,7 @@ pub mod change;
 pub mod hlc;
 pub mod id;
 pub mod layout;
+pub mod liveness;
 pub mod merkle;
 pub mod placement;
 pub mod quorum;
