@@ -18,7 +18,7 @@ use ringfort_gateway::config::GatewayConfig;
 use ringfort_gateway::coordinator::{Coordinator, CoordinatorOptions};
 use ringfort_gateway::s3::names::BucketName;
 use ringfort_gateway::server::Gateway;
-use ringfort_ring::assign::compute_layout;
+use ringfort_ring::assign::first_layout;
 use ringfort_ring::id::{ClusterId, NodeId};
 use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
 use ringfort_storage_node::control::authority::check_sizes;
@@ -376,7 +376,7 @@ fn form_layout(
         control: Topology::suggest_control(&nodes, usize::from(made.replicas)),
         nodes,
     };
-    let (layout, _) = compute_layout(None, &topology, made.partitions).map_err(Failure::failed)?;
+    let layout = first_layout(&topology, made.partitions).map_err(Failure::failed)?;
     layouts.adopt(layout).map_err(Failure::failed)?;
     Ok(())
 }

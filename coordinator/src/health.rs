@@ -28,10 +28,22 @@ pub struct Readiness {
     pub reason: String,
 }
 
-#[derive(Default)]
 pub(super) struct Health {
+    began: Instant,
+    heard: Mutex<HashMap<NodeId, Instant>>,
     failed: Mutex<HashMap<NodeId, Instant>>,
     readiness: Mutex<Option<Readiness>>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            heard: Mutex::default(),
+            failed: Mutex::default(),
+            readiness: Mutex::default(),
+        }
+    }
 }
 
 impl Health {
@@ -39,6 +51,7 @@ impl Health {
     pub(super) fn note<T>(&self, node: NodeId, reply: &Result<T, CallError>) {
         match reply {
             Ok(_) | Err(CallError::Refused(_)) => {
+                self.heard.lock().insert(node, Instant::now());
                 let mut failed = self.failed.lock();
                 if !failed.is_empty() {
                     failed.remove(&node);
@@ -58,6 +71,23 @@ impl Health {
 }
 
 impl Coordinator {
+    /// For how long, in milliseconds, each node of the layout has not answered this process. Nodes are asked every half
+    /// second ([`Coordinator::watch_nodes`]); one that never answered is silent since this process began.
+    #[must_use]
+    pub fn silences(&self) -> Vec<(NodeId, u64)> {
+        let Some(layout) = self.layout() else {
+            return Vec::new();
+        };
+        let health = &self.inner.health;
+        let heard = health.heard.lock();
+        let silent_ms = |node: NodeId| {
+            let since = heard.get(&node).copied().unwrap_or(health.began);
+            u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+        };
+        let nodes = layout.nodes.iter();
+        nodes.map(|node| (node.id, silent_ms(node.id))).collect()
+    }
+
     /// Whether requests can be served, as the last round of pings saw it.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

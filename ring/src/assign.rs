@@ -1,108 +1,90 @@
-//! Assignment: from a topology to a layout (DESIGN 3).
+//! Assignment: which disks shall hold which partition, and how to get there (DESIGN 3).
 //!
-//! Each disk gets a target number of partitions, in proportion to its capacity as far as the failure domains allow.
-//! A fresh layout meets the targets exactly (`assign/first.rs`).
+//! The tables of a layout say what is wished: nodes with zones and standings, disks with weights. Its rows follow,
+//! step by step, and nothing here knows anything but the layout it is given:
+//! - [`first_layout`]: a fresh cluster's;
+//! - [`target`]: the rows that the tables ask for, with as little movement from the present ones as can be;
+//! - [`advance`]: the next step there, some rows made `Joint`, repair before balance;
+//! - [`settle`] and [`abort`]: the two ways out of `Joint`;
+//! - [`remove_node`] and [`remove_disk`]: what holds nothing leaves the tables.
 //!
-//! With an older layout at hand every member stays where it may; only rows that must change do, and they become
-//! `Joint`. Rows that are already moving are left alone. The outcome depends on nothing but the arguments.
+//! Each disk gets a target number of partitions, in proportion to its weight as far as the failure domains allow.
+//! The outcome depends on nothing but the arguments.
 
 use crate::id::{DiskId, PartitionId};
-use crate::layout::{Layout, LayoutError};
-use crate::topology::{NodeSpec, Topology};
+use crate::layout::{DiskEntry, Layout, NodeEntry, NodeStanding};
 use alloc::vec::Vec;
 
+mod advance;
+mod balance;
 mod first;
-mod successor;
-mod tables;
+mod remove;
+mod settle;
+mod target;
 mod targets;
+
+pub use advance::{Limits, advance};
+pub(crate) use first::control_of;
+pub use first::first_layout;
+pub use remove::{remove_disk, remove_node};
+pub use settle::{abort, settle};
+pub use target::{shares, target};
 
 /// One replica that is to be made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Move {
     /// Of which partition.
     pub partition: PartitionId,
-    /// The disk that it leaves; `None` for a replica that is added.
+    /// The disk that it leaves; `None` for a replica that is added. The same disk where only its identity was lost.
     pub from: Option<DiskId>,
     /// The disk that it goes to.
     pub to: DiskId,
 }
 
-/// A disk that may take partitions, with its place in the tree of failure domains.
+/// A disk that may hold partitions, with its place in the tree of failure domains.
 struct Candidate {
+    /// Index into the layout's disks.
+    disk: u16,
     id: DiskId,
     node: usize,
     zone: usize,
-    capacity: u64,
+    weight: u64,
 }
 
 /// At most so many copies of one partition in a zone, and on a node. A disk holds one.
-#[derive(Clone, Copy)]
-struct Caps {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Caps {
     zone: usize,
     node: usize,
 }
 
-/// Computes a layout: the first one where `old` is `None`, else the successor of `old`.
-///
-/// Copies of a partition go to distinct zones where there are at least N, to distinct nodes where there are at least
-/// N, else to distinct disks; with fewer zones or nodes than N they are spread over them as evenly as their disks
-/// allow. The moves list every replica to be made, none for a first layout.
-///
-/// # Errors
-/// In words, where the topology is faulty, has fewer than N disks with a capacity, or does not fit `old`.
-pub fn compute_layout(
-    old: Option<&Layout>,
-    topology: &Topology,
-    partition_count: u32,
-) -> Result<(Layout, Vec<Move>), LayoutError> {
-    topology.check()?;
-    let rows = usize::try_from(partition_count).unwrap_or(usize::MAX);
-    if rows == 0 || rows > Layout::MAX_PARTITIONS {
-        return Err(LayoutError("the number of partitions must be 1 to 65536"));
-    }
-    let candidates = candidates(topology);
-    let replicas = usize::from(topology.replicas);
-    if candidates.len() < replicas {
-        return Err(LayoutError(
-            "there are fewer disks with a capacity than replicas: add disks, or choose fewer replicas",
-        ));
-    }
-    let caps = Caps::of(&candidates, replicas);
-    let targets = targets::targets(&candidates, caps, replicas, rows);
-    let (layout, moves) = match old {
-        None => (
-            first::first(topology, &candidates, &targets, caps, rows),
-            Vec::new(),
-        ),
-        Some(old) => successor::succeed(old, topology, &candidates, &targets, caps, rows)?,
-    };
-    layout.check()?;
-    Ok((layout, moves))
-}
-
-/// The disks with a capacity, sorted by zone, node and id.
-fn candidates(topology: &Topology) -> Vec<Candidate> {
-    let mut nodes: Vec<&NodeSpec> = topology.nodes.iter().collect();
-    nodes.sort_by(|a, b| (&a.zone, a.id).cmp(&(&b.zone, b.id)));
+/// The disks with a weight, sorted by zone, node and id.
+fn candidates(
+    nodes: &[NodeEntry],
+    disks: &[DiskEntry],
+    weight: impl Fn(&DiskEntry) -> u64,
+) -> Vec<Candidate> {
     let mut zones: Vec<&str> = nodes.iter().map(|node| node.zone.as_str()).collect();
+    zones.sort_unstable();
     zones.dedup();
-    let mut all = Vec::new();
-    for (node, spec) in nodes.iter().enumerate() {
-        let mut disks = spec.disks.clone();
-        disks.sort_by_key(|disk| disk.id);
-        let zone = zones.partition_point(|zone| *zone < spec.zone.as_str());
-        all.extend(
-            disks
-                .iter()
-                .filter(|disk| disk.capacity_bytes > 0)
-                .map(|disk| Candidate {
-                    id: disk.id,
-                    node,
-                    zone,
-                    capacity: disk.capacity_bytes,
-                }),
-        );
-    }
+    let mut all: Vec<Candidate> = disks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, disk)| {
+            let node = usize::from(disk.node);
+            let zone = nodes.get(node)?.zone.as_str();
+            Some(Candidate {
+                disk: u16::try_from(index).ok()?,
+                id: disk.id,
+                node,
+                zone: zones.partition_point(|other| *other < zone),
+                weight: weight(disk),
+            })
+        })
+        .filter(|candidate| candidate.weight > 0)
+        .collect();
+    let node_id = |candidate: &Candidate| nodes.get(candidate.node).map(|node| node.id);
+    all.sort_by_key(|candidate| (candidate.zone, node_id(candidate), candidate.id));
     all
 }
 
@@ -138,6 +120,25 @@ impl Caps {
         Self { zone, node }
     }
 
+    /// The caps that the disks keep that `takes_part`; `None` where they are fewer than N.
+    pub(crate) fn among(
+        layout: &Layout,
+        takes_part: impl Fn(&DiskEntry, &NodeEntry) -> bool,
+    ) -> Option<Self> {
+        let replicas = usize::from(layout.replicas);
+        let weight = |disk: &DiskEntry| match layout.nodes.get(usize::from(disk.node)) {
+            Some(node) if takes_part(disk, node) => disk.capacity_bytes,
+            _ => 0,
+        };
+        let candidates = candidates(&layout.nodes, &layout.disks, weight);
+        (candidates.len() >= replicas).then(|| Self::of(&candidates, replicas))
+    }
+
+    /// Whether copies may share a zone, or a node, that `other` keeps them apart in.
+    pub(crate) const fn is_looser_than(self, other: Self) -> bool {
+        self.zone > other.zone || self.node > other.node
+    }
+
     fn room_in_zone(self, zone: &[Candidate]) -> usize {
         let room: usize = groups(zone, |disk| disk.node)
             .map(|node| node.len().min(self.node))
@@ -166,6 +167,12 @@ fn fits(
         on_node += usize::from(candidates[*member].node == candidates[disk].node);
     }
     in_zone <= caps.zone && on_node <= caps.node
+}
+
+/// Whether a disk's node is there to take something new: neither out nor being worked on.
+fn is_receiving(layout: &Layout, disk: &DiskEntry) -> bool {
+    let node = layout.nodes.get(usize::from(disk.node));
+    node.is_some_and(|node| node.standing == NodeStanding::In)
 }
 
 #[cfg(test)]

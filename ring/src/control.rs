@@ -47,7 +47,7 @@ pub fn place(layout: &Layout) -> (Era, u64) {
 /// What is not so, in words.
 pub fn check_successor(base: &Layout, next: &Layout) -> Result<(), LayoutError> {
     next.check()?;
-    let fail = |what| Err(LayoutError(what));
+    let fail = |what: &'static str| Err(LayoutError::from(what));
     if (next.cluster, next.era) != (base.cluster, base.era) {
         return fail("a layout is followed by one of its own cluster and era");
     }

@@ -5,6 +5,7 @@
 
 use crate::id::{ClusterId, DiskId, Epoch, Era, NodeId, PartitionId};
 use crate::quorum::{QuorumRule, Replica};
+use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -137,6 +138,32 @@ pub struct Row {
     pub members: Members,
 }
 
+impl Row {
+    /// The partition's members, the leaving ones and the coming ones too: each disk that may hold something of it.
+    pub fn holders(&self) -> impl Iterator<Item = &Member> {
+        let (old, new): (&[Member], &[Member]) = match &self.members {
+            Members::Stable(members) => (members, &[]),
+            Members::Joint { old, new } => (old, new),
+        };
+        let is_new = |member: &&Member| !old.iter().any(|other| other.disk == member.disk);
+        old.iter().chain(new.iter().filter(is_new))
+    }
+
+    /// The members that the row has, or will have when its move is done.
+    #[must_use]
+    pub fn wanted(&self) -> &[Member] {
+        match &self.members {
+            Members::Stable(members) | Members::Joint { new: members, .. } => members,
+        }
+    }
+
+    /// Whether the partition moves.
+    #[must_use]
+    pub const fn is_joint(&self) -> bool {
+        matches!(self.members, Members::Joint { .. })
+    }
+}
+
 /// A row's members, or two sets of them while the partition moves.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Members {
@@ -160,13 +187,25 @@ pub struct Member {
     pub joined: Epoch,
 }
 
-/// Why a layout was refused.
+/// Why a layout, or a change of one, was refused: a sentence for an operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LayoutError(pub &'static str);
+pub struct LayoutError(pub Cow<'static, str>);
 
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&'static str> for LayoutError {
+    fn from(sentence: &'static str) -> Self {
+        Self(Cow::Borrowed(sentence))
+    }
+}
+
+impl From<String> for LayoutError {
+    fn from(sentence: String) -> Self {
+        Self(Cow::Owned(sentence))
     }
 }
 
@@ -213,6 +252,40 @@ impl Layout {
             Members::Stable(_) => None,
             Members::Joint { old, .. } => Some(self.replicas_of(old)),
         }
+    }
+
+    /// Of a partition that moves, who has to copy it before the move may end: whoever is new; and every new member where
+    /// the two sets differ in size, for a majority of the one need not meet a majority of the other then (DESIGN 4.11).
+    /// Nobody where it does not move.
+    #[must_use]
+    pub fn syncing_members(&self, partition: PartitionId) -> Vec<Replica> {
+        match self.row(partition).map(|row| &row.members) {
+            Some(Members::Joint { old, new }) => {
+                let is_resized = old.len() != new.len();
+                let mut syncing = new.clone();
+                syncing.retain(|member| is_resized || !old.contains(member));
+                self.replicas_of(&syncing)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The node of that id, with its index.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<(usize, &NodeEntry)> {
+        self.nodes
+            .iter()
+            .enumerate()
+            .find(|(_, node)| node.id == id)
+    }
+
+    /// The disk of that id, with its index.
+    #[must_use]
+    pub fn disk(&self, id: DiskId) -> Option<(usize, &DiskEntry)> {
+        self.disks
+            .iter()
+            .enumerate()
+            .find(|(_, disk)| disk.id == id)
     }
 
     /// The node that a disk belongs to.
@@ -264,7 +337,7 @@ impl Layout {
     /// # Errors
     /// The first one that does not hold, in words.
     pub fn check(&self) -> Result<(), LayoutError> {
-        let fail = |what| Err(LayoutError(what));
+        let fail = |what: &'static str| Err(LayoutError::from(what));
         if self.nodes.is_empty() || self.disks.is_empty() || self.rows.is_empty() {
             return fail("a layout needs a node, a disk and a partition");
         }

@@ -5,10 +5,12 @@ extern crate alloc;
 
 pub mod assign;
 pub mod ballot;
+pub mod change;
 pub mod control;
 pub mod hlc;
 pub mod id;
 pub mod layout;
+pub mod liveness;
 pub mod merkle;
 pub mod placement;
 pub mod quorum;

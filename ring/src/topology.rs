@@ -52,7 +52,7 @@ impl Topology {
     /// # Errors
     /// The first rule that is broken, in words.
     pub fn check(&self) -> Result<(), LayoutError> {
-        let fail = |what| Err(LayoutError(what));
+        let fail = |what: &'static str| Err(LayoutError::from(what));
         if !matches!(self.replicas, 1 | 3 | 5) {
             return fail("the number of replicas must be 1, 3 or 5");
         }

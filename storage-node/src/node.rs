@@ -16,7 +16,7 @@ use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::message::DiskStatus;
 use ringfort_wire::transport::Transport;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -93,6 +93,8 @@ struct Inner {
     failed: Vec<(String, String)>,
     sweeps: Mutex<SweepTotals>,
     joins: Arc<Mutex<JoinTotals>>,
+    /// What its repairs propose through, once it runs.
+    coordinator: OnceLock<Arc<Coordinator>>,
     started: Instant,
 }
 
@@ -142,6 +144,7 @@ impl Node {
                 failed,
                 sweeps: Mutex::default(),
                 joins: Arc::default(),
+                coordinator: OnceLock::new(),
                 started: Instant::now(),
             }),
         }))
@@ -202,6 +205,8 @@ impl Node {
         coordinator: Arc<Coordinator>,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        // Run once: a second one would be the same.
+        let _ = self.inner.coordinator.set(Arc::clone(&coordinator));
         let joiner = Joiner {
             transport: Arc::clone(&transport),
             coordinator: Arc::clone(&coordinator),
@@ -387,6 +392,14 @@ impl Node {
 
     pub(crate) fn environment(&self) -> &Environment {
         &self.inner.environment
+    }
+
+    /// Nodes that have not answered this one for a second or more, and for how long, in milliseconds.
+    pub(crate) fn silences(&self) -> Vec<(NodeId, u64)> {
+        let coordinator = self.inner.coordinator.get();
+        let mut silences = coordinator.map(|one| one.silences()).unwrap_or_default();
+        silences.retain(|(_, silent_ms)| *silent_ms >= 1_000);
+        silences
     }
 
     pub(crate) fn uptime_s(&self) -> u64 {

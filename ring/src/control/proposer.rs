@@ -168,7 +168,7 @@ impl Proposer {
     /// It is not one.
     pub fn propose(&mut self, next: Layout) -> Result<Step, LayoutError> {
         if self.phase != Phase::Deciding {
-            return Err(LayoutError("a layout is proposed when it was asked for"));
+            return Err("a layout is proposed when it was asked for".into());
         }
         check_successor(&self.base, &next)?;
         Ok(self.accept(Arc::new(next)))

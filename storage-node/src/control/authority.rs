@@ -13,7 +13,7 @@ use super::file::{self, FileError, Kind, Secrecy};
 use super::layout_store::{LayoutError, LayoutStore};
 use super::token::JoinToken;
 use parking_lot::Mutex;
-use ringfort_ring::assign::compute_layout;
+use ringfort_ring::assign::first_layout;
 use ringfort_ring::id::{ClusterId, DiskId, NodeId};
 use ringfort_ring::layout::Layout;
 use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
@@ -344,7 +344,7 @@ impl Authority {
             control: Topology::suggest_control(&nodes, usize::from(state.replicas)),
             nodes,
         };
-        let (layout, _) = compute_layout(None, &topology, state.partitions)
+        let layout = first_layout(&topology, state.partitions)
             .map_err(|why| AuthorityError::Refused(format!("no layout can be formed: {why}")))?;
         self.layouts.adopt(layout)?;
         tracing::info!(

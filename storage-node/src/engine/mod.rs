@@ -23,7 +23,7 @@ use queue::{Item, Origin, Queue};
 use reclaim::Reclaimer;
 use recovery::partition_facts;
 use ringfort_ring::hlc::Timestamp;
-use ringfort_ring::id::{ClusterId, DiskId, Generation, PartitionId};
+use ringfort_ring::id::{ClusterId, DiskId, Epoch, Generation, PartitionId};
 use ringfort_wire::id::BucketId;
 use segment::record_format::{FactKey, split};
 use segment::writer::Writer;
@@ -168,6 +168,14 @@ impl Engine {
     #[must_use]
     pub fn partition(&self, partition: PartitionId) -> PartitionFacts {
         partition_facts(&self.inner.store, partition)
+    }
+
+    /// The newest join epoch at which this disk's identity in a partition is over, if one is.
+    #[must_use]
+    pub fn lost_up_to(&self, partition: PartitionId) -> Option<Epoch> {
+        let lost = self.inner.store.fact(FactKey::Lost(partition));
+        // One more than the epoch is stored, so that zero stands for none.
+        lost.time.0.checked_sub(1).map(Epoch)
     }
 
     /// The highest generation stored for a bucket; 0 where none is.

@@ -4,7 +4,7 @@
 //! Every step is durable before the next, and each may be done again after a crash: identity last of what is adopted,
 //! "synced" last of all.
 
-use super::{DiskReplica, members, node_error};
+use super::{DiskReplica, node_error};
 use crate::engine::{EngineError, Mutation, PartitionFacts};
 use ringfort_ring::ballot::Ballot;
 use ringfort_ring::hlc::Timestamp;
@@ -57,7 +57,7 @@ impl DiskReplica {
             let facts = self.inner.engine.partition(partition);
             let is_due = epoch == row.epoch
                 && facts.synced < epoch
-                && members::must_sync(&row.members, layout, own);
+                && layout.syncing_members(partition).contains(&own);
             let Some(old) = layout.old_members(partition).filter(|_| is_due) else {
                 continue;
             };

@@ -213,27 +213,33 @@ impl Members {
     }
 
     /// Adds this disk's partitions that move and where it must sync: those in which it durably has, and those in which
-    /// it has not; and those in which its identity is over.
+    /// it has not; and those in which its identity is over. Asked each second: what does not move and is whole costs one
+    /// look.
     pub(super) fn sync_status(engine: &Engine, layout: &Layout, reply: &mut SyncStatusReply) {
         let disk = engine.disk_id();
-        for number in 0..layout.partition_count() {
+        let at = layout.disks.iter().position(|entry| entry.id == disk);
+        let Some(at) = at.and_then(|at| u16::try_from(at).ok()) else {
+            return;
+        };
+        for (number, row) in (0_u32..).zip(&layout.rows) {
             let partition = PartitionId(number);
-            let Some(row) = layout.row(partition) else {
+            let Some(joined) = joined_at(&row.members, at) else {
                 continue;
             };
-            let Some(replica) = identity_in(layout, partition, disk) else {
-                continue;
-            };
-            let facts = engine.partition(partition);
-            let is_over = facts.lost.is_some_and(|lost| lost >= replica.joined);
+            let is_over = engine
+                .lost_up_to(partition)
+                .is_some_and(|lost| lost >= joined);
             if is_over {
-                reply.lost.push((disk, partition, replica.joined));
+                reply.lost.push((disk, partition, joined));
             }
-            if !must_sync(&row.members, layout, replica) {
+            let replica = Replica { disk, joined };
+            if matches!(row.members, RowMembers::Stable(_))
+                || !layout.syncing_members(partition).contains(&replica)
+            {
                 continue;
             }
-            let has_synced =
-                facts.joined == replica.joined && !is_over && facts.synced == row.epoch;
+            let facts = engine.partition(partition);
+            let has_synced = facts.joined == joined && !is_over && facts.synced == row.epoch;
             let list = if has_synced {
                 &mut reply.synced
             } else {
@@ -242,6 +248,19 @@ impl Members {
             list.push((disk, partition, row.epoch));
         }
     }
+}
+
+/// The epoch at which a disk, by its index, joined a row by its newest identity there.
+fn joined_at(members: &RowMembers, disk: u16) -> Option<Epoch> {
+    let sets: [&[ringfort_ring::layout::Member]; 2] = match members {
+        RowMembers::Stable(members) => [members, &[]],
+        RowMembers::Joint { old, new } => [old, new],
+    };
+    let own = sets
+        .into_iter()
+        .flatten()
+        .filter(|member| member.disk == disk);
+    own.map(|member| member.joined).max()
 }
 
 /// The newest identity by which a disk stands in a row. While it rejoins a partition in which it has lost state, the
@@ -260,21 +279,6 @@ fn standing(facts: &PartitionFacts, replica: Replica) -> Option<Standing> {
         std::cmp::Ordering::Less => Some(Standing::New),
         std::cmp::Ordering::Greater => None,
     }
-}
-
-/// Whether a member has to copy the partition before the move may end: whoever is new; and everybody where the two sets
-/// differ in size, for a majority of the one need not meet a majority of the other (DESIGN 4.11).
-pub(super) fn must_sync(members: &RowMembers, layout: &Layout, replica: Replica) -> bool {
-    let RowMembers::Joint { old, new } = members else {
-        return false;
-    };
-    let is_in = |set: &[ringfort_ring::layout::Member]| {
-        set.iter().any(|member| {
-            let disk = layout.disks.get(usize::from(member.disk));
-            member.joined == replica.joined && disk.is_some_and(|disk| disk.id == replica.disk)
-        })
-    };
-    is_in(new) && (!is_in(old) || old.len() != new.len())
 }
 
 /// The records that make rising epochs, and the first layout's identities, durable.

@@ -195,6 +195,8 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         synced: Vec::new(),
         learning: Vec::new(),
         lost: Vec::new(),
+        silent: node.silences(),
+        closed: Vec::new(),
         copied: 0,
         copied_bytes: 0,
     };
@@ -202,6 +204,9 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         reply.layout_version = layout.version;
         for disk in node.disks_open() {
             disk.sync_status(&layout, &mut reply);
+            if let Some(why) = disk.status().writes_closed {
+                reply.closed.push((disk.id(), why));
+            }
         }
         let totals = node.join_totals();
         reply.copied = totals.rows + totals.chunks;

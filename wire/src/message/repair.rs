@@ -6,7 +6,7 @@
 use crate::id::{ChunkId, RowKey};
 use crate::manifest::{ChunkOwner, ChunkRef};
 use ringfort_ring::ballot::Ballot;
-use ringfort_ring::id::{DiskId, Epoch, PartitionId};
+use ringfort_ring::id::{DiskId, Epoch, NodeId, PartitionId};
 use ringfort_ring::quorum::Replica;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,10 @@ pub struct SyncStatusReply {
     pub learning: Vec<(DiskId, PartitionId, Epoch)>,
     /// Of its disks: partitions in which the disk's identity is over, with the epoch at which it had joined.
     pub lost: Vec<(DiskId, PartitionId, Epoch)>,
+    /// Nodes that have not answered this node for a second or more, and for how long, in milliseconds.
+    pub silent: Vec<(NodeId, u64)>,
+    /// Its disks that take no writes any more, and why.
+    pub closed: Vec<(DiskId, String)>,
     /// Rows and chunks that its new members have copied since the node started.
     pub copied: u64,
     /// Bytes of them.
