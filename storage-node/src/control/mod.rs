@@ -3,6 +3,7 @@
 
 pub mod acceptor;
 pub mod authority;
+pub mod conductor;
 pub mod entries;
 pub mod file;
 pub mod follow;
