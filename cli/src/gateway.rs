@@ -81,6 +81,8 @@ fn layers(flags: GatewayArgs) -> Result<(GatewayArgs, PathBuf), Failure> {
         None => flags,
     };
     let data = data_folder(said.data.as_ref())?;
+    // Before anything of the folder is read: the settings of another role would look like damage.
+    member::load(&data, Role::Gateway)?;
     let args = match folder::read_json::<GatewayArgs>(&remembered_path(&data))? {
         Some(kept) => settings::layered(&[&said, &kept])?,
         None => said,
