@@ -11,6 +11,7 @@ use crate::node::data_folder;
 use crate::server::gateway_ready;
 use crate::settings::{self, Span};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ringfort_gateway::admin;
 use ringfort_gateway::config::GatewayConfig;
 use ringfort_gateway::coordinator::{Coordinator, CoordinatorOptions};
@@ -52,7 +53,7 @@ pub(crate) struct GatewayArgs {
     #[arg(long, env = "RINGFORT_NAME")]
     name: Option<String>,
     /// The region that signatures name [default: us-east-1]
-    #[arg(long, env = "RINGFORT_REGION")]
+    #[arg(long, env = "RINGFORT_REGION", value_parser = NonEmptyStringValueParser::new())]
     region: Option<String>,
     /// A domain under which `<bucket>.<domain>` names a bucket (repeatable)
     #[arg(long, env = "RINGFORT_BASE_DOMAIN", value_delimiter = ',')]
