@@ -11,6 +11,7 @@ use crate::node::data_folder;
 use crate::server::gateway_ready;
 use crate::settings::{self, Span};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ringfort_gateway::admin;
 use ringfort_gateway::config::GatewayConfig;
 use ringfort_gateway::coordinator::{Coordinator, CoordinatorOptions};
@@ -52,7 +53,7 @@ pub(crate) struct GatewayArgs {
     #[arg(long, env = "RINGFORT_NAME")]
     name: Option<String>,
     /// The region that signatures name [default: us-east-1]
-    #[arg(long, env = "RINGFORT_REGION")]
+    #[arg(long, env = "RINGFORT_REGION", value_parser = NonEmptyStringValueParser::new())]
     region: Option<String>,
     /// A domain under which `<bucket>.<domain>` names a bucket (repeatable)
     #[arg(long, env = "RINGFORT_BASE_DOMAIN", value_delimiter = ',')]
@@ -81,6 +82,8 @@ fn layers(flags: GatewayArgs) -> Result<(GatewayArgs, PathBuf), Failure> {
         None => flags,
     };
     let data = data_folder(said.data.as_ref())?;
+    // Before anything of the folder is read: the settings of another role would look like damage.
+    member::load(&data, Role::Gateway)?;
     let args = match folder::read_json::<GatewayArgs>(&remembered_path(&data))? {
         Some(kept) => settings::layered(&[&said, &kept])?,
         None => said,

@@ -219,6 +219,8 @@ fn layers(flags: NodeArgs) -> Result<(NodeArgs, PathBuf), Failure> {
         None => flags,
     };
     let data = data_folder(said.data.as_ref())?;
+    // Before anything of the folder is read: the settings of another role would look like damage.
+    member::load(&data, Role::Node)?;
     let args = match folder::read_json::<NodeArgs>(&remembered_path(&data))? {
         Some(kept) => {
             check_unchanged(&said, &kept)?;
@@ -595,5 +597,23 @@ mod tests {
         assert!(
             refusal(&|a| a.listen = Some("127.0.0.1:7002".parse().unwrap())).contains("--listen")
         );
+    }
+
+    #[test]
+    fn a_folder_of_another_role_is_named_as_such_and_not_called_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let cluster = ringfort_ring::id::ClusterId::from_u128(1);
+        Membership::new(cluster, Role::Gateway, Vec::new(), [0; 32])
+            .save(data)
+            .unwrap();
+        let kept = serde_json::json!({ "region": "a gateway's setting" });
+        folder::write_json(&remembered_path(data), &kept, Secrecy::Plain).unwrap();
+        let args = NodeArgs {
+            data: Some(data.to_owned()),
+            ..NodeArgs::default()
+        };
+        let refusal = layers(args).unwrap_err().message;
+        assert!(refusal.contains("`ringfort gateway`"), "{refusal}");
     }
 }

@@ -12,6 +12,7 @@ use crate::metrics::{self, Metrics};
 use crate::secrets::{self, GivenKeys};
 use crate::settings::{self, Span};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ringfort_gateway::admin;
 use ringfort_gateway::catalog::Created;
 use ringfort_gateway::config::GatewayConfig;
@@ -65,7 +66,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "RINGFORT_PARTITIONS")]
     partitions: Option<u32>,
     /// The region that signatures name [default: us-east-1]
-    #[arg(long, env = "RINGFORT_REGION")]
+    #[arg(long, env = "RINGFORT_REGION", value_parser = NonEmptyStringValueParser::new())]
     region: Option<String>,
     /// A domain under which `<bucket>.<domain>` names a bucket (repeatable)
     #[arg(long, env = "RINGFORT_BASE_DOMAIN", value_delimiter = ',')]

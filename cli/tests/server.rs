@@ -101,3 +101,13 @@ fn an_empty_secret_is_a_refusal_with_its_reason() {
         "{said}"
     );
 }
+
+#[test]
+fn an_empty_region_is_a_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ringfort(&folder.path().join("data"));
+    let ended = command.env("RINGFORT_REGION", "").output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("--region"), "{said}");
+}

@@ -75,6 +75,28 @@ def test_a_range_beyond_the_end_is_416_with_the_size(s3, bucket, asked):
     assert e.value.response["Error"].get("ActualObjectSize") == "10"
 
 
+def test_a_range_is_passed_over_where_if_range_names_another_object(s3, bucket):
+    def get(validator):
+        def add(request, **_):
+            request.headers["If-Range"] = validator
+
+        s3.meta.events.register("before-sign.s3.GetObject", add, unique_id="if-range")
+        try:
+            got = s3.get_object(Bucket=bucket, Key="k", Range="bytes=2-4")
+            return got["ResponseMetadata"]["HTTPStatusCode"], got["Body"].read()
+        finally:
+            s3.meta.events.unregister("before-sign.s3.GetObject", unique_id="if-range")
+
+    old = s3.put_object(Bucket=bucket, Key="k", Body=b"another 01")["ETag"]
+    new = s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")["ETag"]
+    assert get(new) == (206, b"234")
+    # A download that is taken up again must not put two objects together.
+    assert get(old) == (200, b"0123456789")
+    modified = s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"]["last-modified"]
+    assert get(modified) == (206, b"234")
+    assert get("Sat, 01 Jan 2000 00:00:00 GMT") == (200, b"0123456789")
+
+
 def test_a_range_of_an_empty_object_is_416(s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"")
     assert error_of(s3.get_object, Bucket=bucket, Key="k", Range="bytes=0-") == (416, "InvalidRange")

@@ -149,11 +149,12 @@ def test_row_172_header_bytes_at_one_a_second(h):
 
 
 @pytest.mark.parametrize("key", ["victim", "new"])
-def test_row_173_half_a_body_then_silence(h, key):
+@pytest.mark.parametrize("length", [1000, 2_000_000])
+def test_row_173_half_a_body_then_silence(h, key, length):
     headers = h.signed_headers("PUT", h.path(key), payload_hash=UNSIGNED)
-    headers = [(n, "1000" if n == "Content-Length" else v) for n, v in headers]
+    headers = [(n, str(length) if n == "Content-Length" else v) for n, v in headers]
     connection = RawConnection(h.host)
-    connection.send(request_bytes("PUT", h.path(key), headers, b"x" * 500))
+    connection.send(request_bytes("PUT", h.path(key), headers, b"x" * (length // 2)))
     closed_or_timed_out(connection, 30)
     connection.close()
 

@@ -6,6 +6,7 @@ use super::key_cache::{HOLDS_FOR, Moment};
 use super::policy::Role;
 use super::record::{EpochRecord, KeyRecord};
 use super::registers::{Found, Swap};
+use crate::s3::names::BucketName;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::fmt;
@@ -239,6 +240,7 @@ impl Catalog {
             .unwrap_or_else(|| draw(&random[18..58], SECRET_ALPHABET));
         check_id(&id)?;
         check_secret(&secret)?;
+        check_buckets(spec.buckets.as_deref())?;
         Ok(KeyRecord {
             id,
             secret,
@@ -287,6 +289,20 @@ fn check_secret(secret: &str) -> Result<(), CatalogError> {
     ))
 }
 
+/// A bucket need not be there yet, but a name that none can have would make a key that is good for nothing.
+fn check_buckets(names: Option<&[String]>) -> Result<(), CatalogError> {
+    let wrong = names
+        .unwrap_or_default()
+        .iter()
+        .find(|name| BucketName::parse(name).is_err());
+    match wrong {
+        None => Ok(()),
+        Some(name) => Err(CatalogError::Invalid(format!(
+            "{name:?} is not a bucket name that S3 allows"
+        ))),
+    }
+}
+
 fn register_name(id: &str) -> Result<String, CatalogError> {
     check_id(id)?;
     Ok(format!("{PREFIX}{id}"))
@@ -329,6 +345,19 @@ mod tests {
     fn odd_ids_name_no_register() {
         for id in ["", "ab", "a/b", "a b", "../x", &"a".repeat(129), "k\n1"] {
             assert!(register_name(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_for_buckets_that_there_can_be() {
+        check_buckets(None).unwrap();
+        let check = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            check_buckets(Some(&names))
+        };
+        check(&["not-made-yet", "b.2"]).unwrap();
+        for wrong in ["", "Has Spaces", "ab", "UPPER", "bucket/key", "s3://bucket"] {
+            assert!(check(&["good-one", wrong]).is_err(), "{wrong:?}");
         }
     }
 

@@ -41,12 +41,25 @@ pub(super) async fn complete_multipart_upload(
         .await?;
     let Some(upload) = find_open(read.state.as_ref(), id).cloned() else {
         // Before anything else is judged: a retry must not fail on its own success.
-        let told = ended_as(read.state.as_ref(), id, digest)
-            .ok_or_else(|| no_such_upload(&id.to_string()))?;
-        return respond(call, bucket, &told);
+        return respond(call, bucket, &told_of_end(read.state.as_ref(), id, digest)?);
     };
     let there = all_parts(call, bucket, id).await?;
-    let made = assemble(&upload, &asked, there)?;
+    let made = match assemble(&upload, &asked, there) {
+        Ok(made) => made,
+        Err(error) => {
+            // Parts are emptied once their upload has ended, by this very list perhaps: what was met may be such
+            // remains. An upload that is still open was so while its parts were read, and the verdict holds.
+            let again = call
+                .coordinator()
+                .read::<KeyState>(bucket.reference, &call.row(bucket)?, false)
+                .await?;
+            if find_open(again.state.as_ref(), id).is_some() {
+                return Err(error.into());
+            }
+            let told = told_of_end(again.state.as_ref(), id, digest)?;
+            return respond(call, bucket, &told);
+        }
+    };
     check_promises(call.headers(), &upload, &made)?;
     let completion = Completion {
         id,
@@ -98,6 +111,11 @@ fn ended_as(state: Option<&KeyState>, id: UploadId, digest: [u8; 16]) -> Option<
         }),
         UploadEnd::Completed { .. } | UploadEnd::Aborted => None,
     }
+}
+
+/// What a Complete with this list is told of an upload that is not open.
+fn told_of_end(state: Option<&KeyState>, id: UploadId, digest: [u8; 16]) -> Result<Told, S3Error> {
+    ended_as(state, id, digest).ok_or_else(|| no_such_upload(&id.to_string()))
 }
 
 /// Size and checksum of the object, as the client expects them.

@@ -9,7 +9,7 @@ use super::object_answer::{
 use super::{Call, Failure, checksums, empty, put_header};
 use crate::catalog::Bucket;
 use crate::coordinator::BodyStream;
-use crate::s3::condition::{ReadCondition, ReadVerdict, evaluate_read};
+use crate::s3::condition::{ReadCondition, ReadVerdict, evaluate_read, range_counts};
 use crate::s3::error::{ErrorCode, S3Error};
 use crate::s3::etag::ETag;
 use crate::s3::headers::ResponseOverrides;
@@ -18,8 +18,8 @@ use crate::s3::paging::part_number;
 use crate::s3::range::{Extent, resolve_range};
 use crate::server::{Answer, AnswerBody};
 use futures_util::{StreamExt as _, stream};
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use http::{HeaderMap, StatusCode};
 use ringfort_wire::manifest::{KeyState, ObjectHead, PartSummary, StoredChecksum};
 use std::ops::Range;
 
@@ -74,7 +74,7 @@ pub(super) async fn get_object(call: &Call, bucket: &Bucket) -> Result<Answer, F
             select_part(&head, &list.parts, number)?
         }
         Some(number) => select_only_part(&head, number)?,
-        None => select_range(&head, call.headers().get(RANGE).map(HeaderValue::as_bytes))?,
+        None => select_range(&head, range_of(call.headers(), &head))?,
     };
     let length = selected.bytes.end - selected.bytes.start;
     let body = if is_get && length > 0 {
@@ -145,6 +145,13 @@ fn respond(
     }
     call.put_version(headers);
     answer
+}
+
+/// The range that the client asks for of this very object.
+fn range_of<'a>(headers: &'a HeaderMap, head: &ObjectHead) -> Option<&'a [u8]> {
+    range_counts(headers, &ETag::from_text(&head.etag), modified(head))
+        .then(|| headers.get(RANGE).map(HeaderValue::as_bytes))
+        .flatten()
 }
 
 fn select_range(head: &ObjectHead, header: Option<&[u8]>) -> Result<Selected, S3Error> {
@@ -263,6 +270,20 @@ mod tests {
             select_range(&head(0), Some(b"bytes=0-0")).unwrap_err().code,
             ErrorCode::InvalidRange
         );
+    }
+
+    #[test]
+    fn a_range_of_an_object_that_is_no_more_there_is_passed_over() {
+        let asked = |tag: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RANGE, HeaderValue::from_static("bytes=2-4"));
+            headers.insert("if-range", tag.parse().unwrap());
+            select_range(&head(10), range_of(&headers, &head(10)))
+                .unwrap()
+                .bytes
+        };
+        assert_eq!(asked("\"e\""), 2..5);
+        assert_eq!(asked("\"another\""), 0..10);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) async fn list_parts(call: &Call, bucket: &Bucket) -> Result<Answer, F
         }
         _ => (Vec::new(), false),
     };
+    // Parts are emptied once their upload has ended: those of one that is still open are all there.
+    let upload = call.open_upload(bucket).await?;
     let named = upload.checksum.map(|(kind, is_composite)| {
         (
             checksums::to_algorithm(kind).name(),

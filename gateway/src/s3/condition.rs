@@ -8,7 +8,9 @@
 use super::error::{ErrorCode, S3Error};
 use super::etag::{ETag, ETagMatch};
 use http::HeaderMap;
-use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::header::{
+    HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COPY_IF_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-match");
@@ -109,6 +111,22 @@ pub fn evaluate_read(
         (None, Some(date)) if modified_unix_s <= date => ReadVerdict::NotModified,
         _ => ReadVerdict::Proceed,
     }
+}
+
+/// Whether a `Range` counts. `If-Range` names, by its tag or its time, the object that the client has the rest of:
+/// where another one is there now, the answer is the whole of that one (RFC 9110, 13.1.5), or the client would put two
+/// objects together.
+#[must_use]
+pub fn range_counts(headers: &HeaderMap, etag: &ETag, last_modified: SystemTime) -> bool {
+    let Some(value) = headers.get(IF_RANGE) else {
+        return true;
+    };
+    if let Some(Ok(date)) = value.to_str().ok().map(httpdate::parse_http_date) {
+        return unix_s(date) == unix_s(last_modified);
+    }
+    // One tag, and no list of them. What is neither tag nor date is no object's.
+    let wanted = ETagMatch::parse(value.as_bytes());
+    matches!(&wanted, ETagMatch::OneOf(tags) if tags.len() == 1) && wanted.matches_strongly(etag)
 }
 
 /// Judges a copy's source: what a read would call not modified fails a copy too.
@@ -315,6 +333,35 @@ mod tests {
             0,
             PreconditionFailed,
         );
+    }
+
+    #[test]
+    fn a_range_counts_only_for_the_object_that_if_range_names() {
+        let modified = UNIX_EPOCH + Duration::from_millis(DATE_UNIX_S * 1000 + 500);
+        let counts = |value: &str| {
+            let headers = headers(&[("if-range", value)]);
+            range_counts(&headers, &ETag::from_text("a"), modified)
+        };
+        assert!(range_counts(
+            &HeaderMap::new(),
+            &ETag::from_text("a"),
+            modified
+        ));
+        for value in ["\"a\"", "a", DATE] {
+            assert!(counts(value), "{value}");
+        }
+        for value in [
+            "\"b\"",
+            "W/\"a\"",
+            "*",
+            "\"a\", \"b\"",
+            "",
+            "garbage",
+            "Sat, 26 Oct 1985 08:14:59 GMT",
+            "Sat, 26 Oct 1985 08:15:01 GMT",
+        ] {
+            assert!(!counts(value), "{value}");
+        }
     }
 
     #[test]

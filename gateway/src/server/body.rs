@@ -45,11 +45,39 @@ impl Progress {
 pub(crate) struct Incoming {
     body: hyper::body::Incoming,
     progress: Arc<Progress>,
+    patience: Patience,
+}
+
+/// How long a client may keep the reader of its body waiting: in each window of waiting it sends at least so much, and
+/// it is never silent for longer than a window. Times are handed in.
+struct Patience {
     window: Duration,
     window_min_bytes: u64,
-    /// Waited for the client in this window.
+    /// Waited for the client in this window, but for the wait under way.
     waited: Duration,
     window_bytes: u64,
+}
+
+impl Patience {
+    /// How much longer to wait, after a silence of so long. A window may begin in the middle of one: all of it counts,
+    /// or a client that falls silent behind many bytes would get two windows.
+    fn left(&self, silence: Duration) -> Duration {
+        self.window.saturating_sub(self.waited + silence)
+    }
+
+    /// Whether a client that has let the window end gets another one.
+    fn goes_on(&mut self) -> bool {
+        let is_enough = self.window_bytes >= self.window_min_bytes;
+        self.waited = Duration::ZERO;
+        self.window_bytes = 0;
+        is_enough
+    }
+
+    /// Bytes have ended a silence. Only waiting for the client counts: a slow disk is not its fault.
+    fn came(&mut self, silence: Duration, bytes: u64) {
+        self.waited += silence;
+        self.window_bytes += bytes;
+    }
 }
 
 impl Incoming {
@@ -64,10 +92,12 @@ impl Incoming {
         let incoming = Self {
             body,
             progress: Arc::clone(&progress),
-            window: config.body_timeout,
-            window_min_bytes: config.body_window_min_bytes,
-            waited: Duration::ZERO,
-            window_bytes: 0,
+            patience: Patience {
+                window: config.body_timeout,
+                window_min_bytes: config.body_window_min_bytes,
+                waited: Duration::ZERO,
+                window_bytes: 0,
+            },
         };
         (incoming, progress)
     }
@@ -83,20 +113,14 @@ impl Incoming {
     /// # Errors
     /// `RequestTimeout` where the client sends too little for too long, `IncompleteBody` where it goes away.
     async fn next(&mut self) -> Result<Option<Bytes>, S3Error> {
+        let began = Instant::now();
         loop {
-            let began = Instant::now();
-            let left = self.window.saturating_sub(self.waited);
+            let left = self.patience.left(began.elapsed());
             let frame = match tokio::time::timeout(left, self.body.frame()).await {
                 Ok(frame) => frame,
-                Err(_) if self.window_bytes >= self.window_min_bytes => {
-                    self.waited = Duration::ZERO;
-                    self.window_bytes = 0;
-                    continue;
-                }
+                Err(_) if self.patience.goes_on() => continue,
                 Err(_) => return Err(ErrorCode::RequestTimeout.into()),
             };
-            // Only waiting for the client counts: a slow disk is not its fault.
-            self.waited += began.elapsed();
             return match frame {
                 None => {
                     self.progress.is_at_end.store(true, Ordering::Relaxed);
@@ -108,7 +132,7 @@ impl Incoming {
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        self.window_bytes += data.len() as u64;
+                        self.patience.came(began.elapsed(), data.len() as u64);
                         self.progress
                             .received
                             .fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -316,4 +340,69 @@ async fn pump_beside<D: Digester>(
 fn hashing_ended(error: &tokio::task::JoinError) -> S3Error {
     tracing::error!(%error, "hashing a body ended early");
     ErrorCode::InternalError.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn patience() -> Patience {
+        Patience {
+            window: 20 * SECOND,
+            window_min_bytes: 2048,
+            waited: Duration::ZERO,
+            window_bytes: 0,
+        }
+    }
+
+    /// How long a client that sends nothing any more is waited for.
+    fn silence_borne(patience: &mut Patience) -> Duration {
+        let mut silence = Duration::ZERO;
+        loop {
+            silence += patience.left(silence);
+            if !patience.goes_on() {
+                return silence;
+            }
+        }
+    }
+
+    #[test]
+    fn row_173_silence_has_one_bound_however_much_came_before_it() {
+        for bytes in [0, 500, 2048, 10_000_000] {
+            let mut patience = patience();
+            patience.came(Duration::ZERO, bytes);
+            assert_eq!(silence_borne(&mut patience), 20 * SECOND, "{bytes}");
+        }
+        // In the middle of a window, with enough in it: the silence alone counts.
+        let mut patience = patience();
+        patience.came(15 * SECOND, 10_000);
+        assert_eq!(silence_borne(&mut patience), 20 * SECOND);
+    }
+
+    #[test]
+    fn a_client_that_sends_enough_now_and_then_is_waited_for() {
+        let mut patience = patience();
+        for _ in 0..100 {
+            let mut silence = Duration::ZERO;
+            while silence < 19 * SECOND {
+                let left = patience.left(silence).min(19 * SECOND - silence);
+                silence += left;
+                assert!(silence == 19 * SECOND || patience.goes_on());
+            }
+            patience.came(silence, 2048);
+        }
+    }
+
+    #[test]
+    fn a_trickle_ends_with_its_window() {
+        let mut patience = patience();
+        for _ in 0..20 {
+            assert!(patience.left(SECOND) < 20 * SECOND);
+            patience.came(SECOND, 1);
+        }
+        assert_eq!(patience.left(Duration::ZERO), Duration::ZERO);
+        assert!(!patience.goes_on());
+    }
 }

@@ -38,6 +38,9 @@ pub(super) async fn serve<S>(
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client may end its side behind its last request and still wait for the answers. One that is gone is met by
+        // the writes to it.
+        .half_close(true)
         // The guard bounds heads and idleness, and hands on whole heads only.
         .header_read_timeout(None)
         .max_headers(super::framing::HEADERS_MAX + 10)

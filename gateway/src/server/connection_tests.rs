@@ -263,3 +263,31 @@ async fn shutdown_ends_an_idle_connection() {
     client.shutdown.send_replace(true);
     assert_eq!(client.rest().await, "");
 }
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_behind_its_requests_gets_their_answers() {
+    let mut client = Client::connect();
+    client.send(READY).await;
+    client
+        .send(b"GET /bucket/key HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    client.stream.shutdown().await.unwrap();
+    assert!(client.answer().await.0.starts_with("http/1.1 200"));
+    assert!(client.answer().await.0.starts_with("http/1.1 403"));
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_in_the_middle_of_a_request_is_not_waited_for() {
+    for cut in [
+        &READY[..10],
+        b"",
+        b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+    ] {
+        let mut client = Client::connect();
+        client.send(cut).await;
+        client.stream.shutdown().await.unwrap();
+        let rest = client.rest().await;
+        assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
+    }
+}
