@@ -2,7 +2,9 @@
 
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
-use crate::repair::{SweepPace, SweepReport, SweepTotals, Sweeper, sweep_disk};
+use crate::repair::{
+    Board, ScrubPace, Scrubber, SweepPace, SweepReport, SweepTotals, Sweeper, kept_on, sweep_disk,
+};
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
 use ringfort_coordinator::Coordinator;
@@ -10,12 +12,12 @@ use ringfort_ring::id::{ClusterId, DiskId, NodeId};
 use ringfort_ring::layout::Layout;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
-use ringfort_wire::message::DiskStatus;
+use ringfort_wire::message::{DiskScrub, DiskStatus, StartScrubReply, StartScrubRequest};
 use ringfort_wire::transport::Transport;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// What a node is made of.
@@ -35,6 +37,8 @@ pub struct NodeConfig {
     pub engine: EngineOptions,
     /// How replicas are compared.
     pub sweep: SweepPace,
+    /// How disks are read back.
+    pub scrub: ScrubPace,
 }
 
 /// Why a node cannot start.
@@ -87,6 +91,8 @@ struct Inner {
     /// Folders that hold a disk which cannot be opened, and why.
     failed: Vec<(String, String)>,
     sweeps: Mutex<SweepTotals>,
+    scrubs: Mutex<Board>,
+    scrub_ordered: Notify,
     started: Instant,
 }
 
@@ -127,6 +133,11 @@ impl Node {
         if disks.is_empty() {
             return Err(first_error.unwrap_or(NodeStartError::NoDisk));
         }
+        let every_ms = u64::try_from(config.scrub.every.as_millis()).unwrap_or(u64::MAX);
+        let mut scrubs = Board::default();
+        for disk in &disks {
+            scrubs.take_up(disk.id(), kept_on(disk.engine()), every_ms);
+        }
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
                 config,
@@ -135,6 +146,8 @@ impl Node {
                 disks,
                 failed,
                 sweeps: Mutex::default(),
+                scrubs: Mutex::new(scrubs),
+                scrub_ordered: Notify::new(),
                 started: Instant::now(),
             }),
         }))
@@ -181,6 +194,26 @@ impl Node {
         *self.inner.sweeps.lock()
     }
 
+    /// How far scrubs are, and what they found.
+    #[must_use]
+    pub fn scrub_status(&self) -> Vec<DiskScrub> {
+        self.inner.scrubs.lock().status()
+    }
+
+    /// Orders a pass over every open disk.
+    pub(crate) fn start_scrub(&self, request: &StartScrubRequest) -> StartScrubReply {
+        let mut board = self.inner.scrubs.lock();
+        let ordered = self.inner.disks.iter().map(|disk| {
+            let id = disk.id();
+            let number = board.order(id, request.bytes_per_s, request.is_mending);
+            (id, number)
+        });
+        let passes = ordered.collect();
+        drop(board);
+        self.inner.scrub_ordered.notify_one();
+        StartScrubReply { passes }
+    }
+
     /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
     /// repairs propose through.
     pub async fn run(
@@ -189,6 +222,13 @@ impl Node {
         coordinator: Arc<Coordinator>,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        let scrubber = Scrubber {
+            coordinator: Arc::clone(&coordinator),
+            environment: self.inner.environment.clone(),
+            pace: self.inner.config.scrub,
+            board: &self.inner.scrubs,
+            ordered: &self.inner.scrub_ordered,
+        };
         let sweeper = Sweeper {
             transport: Arc::clone(&transport),
             coordinator,
@@ -202,6 +242,7 @@ impl Node {
                 self.fetch_missing(transport.as_ref()),
                 self.compact(),
                 self.sweep(&sweeper),
+                scrubber.run(&self.inner.disks),
             );
         };
         tokio::select! {

@@ -8,12 +8,14 @@ mod control;
 mod list;
 mod register;
 mod repair;
+mod scrub;
 
 pub use chunk::*;
 pub use control::*;
 pub use list::*;
 pub use register::*;
 pub use repair::*;
+pub use scrub::*;
 
 use crate::error::{NodeError, NodeErrorCode};
 use serde::{Deserialize, Serialize};
@@ -154,6 +156,10 @@ requests! {
     32 ScanChunks(ScanChunksRequest) -> ScanChunksReply;
     /// How far new members have synced.
     33 SyncStatus(SyncStatusRequest) -> SyncStatusReply;
+    /// Read everything on a node's disks back.
+    40 StartScrub(StartScrubRequest) -> StartScrubReply;
+    /// How far that is, and what it found.
+    41 ScrubStatus(ScrubStatusRequest) -> ScrubStatusReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.
