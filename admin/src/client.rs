@@ -2,7 +2,8 @@
 
 use crate::message::{
     BUCKETS_PATH, BucketInfo, BucketList, ClusterStatus, CreateKey, CreateToken, CreatedKey,
-    CreatedToken, Deleted, KEYS_PATH, KeyList, Problem, STATUS_PATH, TOKENS_PATH, TokenRole,
+    CreatedToken, Deleted, KEYS_PATH, KeyList, Problem, SCRUB_PATH, STATUS_PATH, ScrubStarted,
+    ScrubState, StartScrub, TOKENS_PATH, TokenRole,
 };
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
@@ -93,6 +94,22 @@ impl AdminClient {
     /// See [`AdminError`].
     pub async fn status(&self) -> Result<ClusterStatus, AdminError> {
         self.call(Method::GET, STATUS_PATH, None::<&()>).await
+    }
+
+    /// Begins scrubs.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn start_scrub(&self, wanted: &StartScrub) -> Result<ScrubStarted, AdminError> {
+        self.call(Method::POST, SCRUB_PATH, Some(wanted)).await
+    }
+
+    /// How far scrubs are, and what they found.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn scrub(&self) -> Result<ScrubState, AdminError> {
+        self.call(Method::GET, SCRUB_PATH, None::<&()>).await
     }
 
     /// Makes an access key.

@@ -11,6 +11,9 @@ pub const BUCKETS_PATH: &str = "/admin/v1/buckets";
 /// The path of the join tokens.
 pub const TOKENS_PATH: &str = "/admin/v1/tokens";
 
+/// The path of scrubs: GET shows them, POST begins them.
+pub const SCRUB_PATH: &str = "/admin/v1/scrub";
+
 /// A refusal: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -110,6 +113,107 @@ pub struct DiskState {
     pub missing_chunks: u64,
     /// What the last start found, in words.
     pub recovery: Vec<String>,
+    /// Its scrubs; `None`: its node did not say.
+    #[serde(default)]
+    pub scrub: Option<DiskScrubState>,
+}
+
+/// The scrubs of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskScrubState {
+    /// The disk.
+    pub disk: String,
+    /// The pass under way.
+    pub current: Option<ScrubPassState>,
+    /// The last pass that ended.
+    pub last: Option<ScrubPassState>,
+    /// When the next one begins by itself, milliseconds since 1970.
+    pub next_ms: u64,
+}
+
+/// One reading of everything on a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubPassState {
+    /// Rises with each pass of the disk.
+    pub number: u64,
+    /// Whether somebody asked for it.
+    pub is_ordered: bool,
+    /// Whether what is rotten is mended.
+    pub is_mending: bool,
+    /// Milliseconds since 1970.
+    pub started_ms: u64,
+    /// Milliseconds since 1970; 0: it has not ended.
+    pub ended_ms: u64,
+    /// About how many bytes there were to read.
+    pub bytes_expected: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Records read.
+    pub records: u64,
+    /// Registers whose record did not read back.
+    pub rotten_rows: u64,
+    /// Chunks that did not read back.
+    pub rotten_chunks: u64,
+    /// Floors, bounds, epochs and generations whose record did not read back.
+    pub rotten_facts: u64,
+    /// Other places that did not read back: segment bytes that hold nothing which counts, the anchor, the index.
+    pub bad_places: u64,
+    /// All these together.
+    pub found: u64,
+    /// Of these, those that are well again.
+    pub mended: u64,
+    /// Why something was left undone; `None`: nothing was.
+    pub trouble: Option<String>,
+}
+
+/// Begin to read everything back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartScrub {
+    /// Only on the node of this name; `None`: on all.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// At most so many MiB a second and node; `None`: as many as a node takes by itself.
+    #[serde(default)]
+    pub rate_mib: Option<u64>,
+    /// Whether what is rotten is mended; else it is only counted.
+    pub is_mending: bool,
+}
+
+/// Scrubs that were begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStarted {
+    /// A disk each.
+    pub passes: Vec<StartedPass>,
+}
+
+/// A pass that was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedPass {
+    /// The node's name.
+    pub node: String,
+    /// The disk.
+    pub disk: String,
+    /// The pass' number.
+    pub number: u64,
+}
+
+/// The scrubs of all nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubState {
+    /// The nodes.
+    pub nodes: Vec<NodeScrubState>,
+}
+
+/// The scrubs of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeScrubState {
+    /// Its name.
+    pub name: String,
+    /// Why it did not answer.
+    pub error: Option<String>,
+    /// Its disks.
+    pub disks: Vec<DiskScrubState>,
 }
 
 /// What a key may do.

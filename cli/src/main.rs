@@ -18,7 +18,9 @@ mod logging;
 mod member;
 mod metrics;
 mod node;
+mod rebuild;
 mod remote;
+mod scrub;
 mod secrets;
 mod server;
 mod settings;
@@ -46,7 +48,7 @@ enum Command {
     /// Storage nodes and a gateway in one process
     Server(server::ServerArgs),
     /// A storage node
-    Node(node::NodeArgs),
+    Node(node::NodeCommand),
     /// An S3 gateway
     Gateway(gateway::GatewayArgs),
     /// Make a cluster of separate processes
@@ -54,6 +56,10 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Nodes, disks, partitions and their state
     Status(status::StatusArgs),
+    /// Read everything on the disks back, and mend what is rotten
+    Scrub(scrub::ScrubArgs),
+    /// Read everything on the disks back, mending nothing
+    Verify(scrub::ScrubArgs),
     /// Access keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -84,10 +90,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let ended = runtime.block_on(async {
         match command {
             Command::Server(args) => Box::pin(server::run(args)).await,
-            Command::Node(args) => Box::pin(node::run(args)).await,
+            Command::Node(command) => Box::pin(node::run_command(command)).await,
             Command::Gateway(args) => Box::pin(gateway::run(args)).await,
             Command::Cluster(command) => cluster::run(command).await,
             Command::Status(args) => status::run(args).await,
+            Command::Scrub(args) => scrub::run(args, true).await,
+            Command::Verify(args) => scrub::run(args, false).await,
             Command::Key(command) => key::run(command).await,
             Command::Bucket(command) => bucket::run(command).await,
             Command::Completions { shell } => {

@@ -38,6 +38,18 @@ const SWEEP_CHUNKS_UNNAMED: &str = "ringfort_sweep_chunks_unnamed";
 const SWEEP_DIFFERING: &str = "ringfort_sweep_differing";
 /// Comparisons and repairs of the last sweep that did not come to their end.
 const SWEEP_FAILED: &str = "ringfort_sweep_failed";
+/// Records that scrubs read.
+const SCRUB_RECORDS: &str = "ringfort_scrub_records_total";
+/// Bytes that scrubs read.
+const SCRUB_BYTES: &str = "ringfort_scrub_bytes_total";
+/// What scrubs found rotten, by kind.
+const SCRUB_FOUND: &str = "ringfort_scrub_found_total";
+/// Of that, what is well again.
+const SCRUB_MENDED: &str = "ringfort_scrub_mended_total";
+/// What the last ended scrub of a disk found and could not mend.
+const SCRUB_UNMENDED: &str = "ringfort_scrub_unmended";
+/// When the last whole scrub of a disk began.
+const SCRUB_LAST: &str = "ringfort_scrub_last_started_seconds";
 /// 1, with the release as a label.
 const BUILD_INFO: &str = "ringfort_build_info";
 
@@ -107,6 +119,19 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         SWEEP_FAILED,
         "Comparisons and repairs of the last sweep that did not come to their end."
     );
+    describe_counter!(SCRUB_RECORDS, "Records that scrubs read.");
+    describe_counter!(SCRUB_BYTES, Unit::Bytes, "Bytes that scrubs read.");
+    describe_counter!(SCRUB_FOUND, "What scrubs found rotten, by kind.");
+    describe_counter!(SCRUB_MENDED, "What scrubs found rotten and is well again.");
+    describe_gauge!(
+        SCRUB_UNMENDED,
+        "What the last ended scrub of a disk found and could not mend."
+    );
+    describe_gauge!(
+        SCRUB_LAST,
+        Unit::Seconds,
+        "When the last scrub that read a whole disk began, since 1970."
+    );
     describe_gauge!(BUILD_INFO, "1, with the release as a label.");
     gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(recorder)
@@ -124,6 +149,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     pub(crate) fn render(&self) -> String {
         self.sweeps();
+        self.scrubs();
         for node in self.nodes.iter() {
             for disk in node.disk_statuses() {
                 let id = disk.id.to_string();
@@ -158,6 +184,32 @@ impl Metrics {
         gauge!(SWEEP_CHUNKS_UNNAMED).set(float(sum(|it| it.last.chunks_unnamed)));
         gauge!(SWEEP_DIFFERING).set(float(sum(|it| it.last.differing)));
         gauge!(SWEEP_FAILED).set(float(sum(|it| it.last.failed)));
+    }
+
+    /// Scrubs, a disk each.
+    fn scrubs(&self) {
+        for disk in self.nodes.iter().flat_map(|node| node.scrub_status()) {
+            let id = disk.disk.to_string();
+            let total = disk.total;
+            let count = |name: &'static str, value: u64| {
+                counter!(name, "disk" => id.clone()).absolute(value);
+            };
+            count(SCRUB_RECORDS, total.records);
+            count(SCRUB_BYTES, total.bytes);
+            count(SCRUB_MENDED, total.mended);
+            for (kind, value) in [
+                ("row", total.rotten_rows),
+                ("chunk", total.rotten_chunks),
+                ("fact", total.rotten_facts),
+                ("place", total.bad_places),
+            ] {
+                counter!(SCRUB_FOUND, "disk" => id.clone(), "kind" => kind).absolute(value);
+            }
+            if let Some(last) = &disk.last {
+                set(SCRUB_UNMENDED, &id, last.counts.unmended());
+                set(SCRUB_LAST, &id, last.started_ms / 1_000);
+            }
+        }
     }
 
     /// Keeps histograms small while nobody reads them.

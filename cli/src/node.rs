@@ -11,9 +11,10 @@ use crate::folder;
 use crate::listen::{self, Ready};
 use crate::member::{self, Membership};
 use crate::metrics::{self, Metrics};
+use crate::rebuild;
 use crate::server::{engine_options, open_node};
 use crate::settings::{self, Span};
-use clap::Args;
+use clap::{Args, Subcommand};
 use ringfort_admin::message::TokenRole;
 use ringfort_gateway::admin::{self, IssueToken};
 use ringfort_gateway::config::GatewayConfig;
@@ -25,7 +26,7 @@ use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::service::ControlService;
 use ringfort_storage_node::node::{Node, NodeConfig};
-use ringfort_storage_node::repair::{JoinPace, SweepPace};
+use ringfort_storage_node::repair::{JoinPace, ScrubPace, SweepPace};
 use ringfort_wire::client::{ClientOptions, TcpTransport};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::hello::CurrentEra;
@@ -88,12 +89,40 @@ pub(crate) struct NodeArgs {
     /// Between two comparisons with the other replicas [default: 60s]
     #[arg(long, env = "RINGFORT_SWEEP_INTERVAL")]
     pub(crate) sweep_interval: Option<Span>,
+    /// From one reading of everything on a disk to the next [default: 14d]
+    #[arg(long, env = "RINGFORT_SCRUB_INTERVAL")]
+    pub(crate) scrub_interval: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     pub(crate) drain_delay: Option<Span>,
     /// How long requests under way may then go on [default: 30s]
     #[arg(long, env = "RINGFORT_DRAIN_TIMEOUT")]
     pub(crate) drain_timeout: Option<Span>,
+}
+
+/// A storage node, or something done to its folder while it does not run.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct NodeCommand {
+    #[command(subcommand)]
+    offline: Option<Offline>,
+    #[command(flatten)]
+    args: NodeArgs,
+}
+
+/// What is done to the folder of a node that does not run.
+#[derive(Subcommand)]
+enum Offline {
+    /// Build the index of every disk anew, from its segments alone
+    RebuildIndex(rebuild::RebuildArgs),
+}
+
+/// Runs the command.
+pub(crate) async fn run_command(command: NodeCommand) -> Result<ExitCode, Failure> {
+    match command.offline {
+        None => run(command.args).await,
+        Some(Offline::RebuildIndex(args)) => rebuild::run(args).await,
+    }
 }
 
 /// Settings with their defaults filled in.
@@ -116,7 +145,7 @@ pub(crate) struct NodeSettings {
 }
 
 /// The folder's remembered settings.
-fn remembered_path(data: &Path) -> PathBuf {
+pub(crate) fn remembered_path(data: &Path) -> PathBuf {
     data.join("settings.json")
 }
 
@@ -232,7 +261,7 @@ fn layers(flags: NodeArgs) -> Result<(NodeArgs, PathBuf), Failure> {
 }
 
 /// Runs until a signal.
-pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
+async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     let (args, data) = layers(flags)?;
     let mut signals = Signals::install()?;
     let environment = Environment::os();
@@ -268,6 +297,7 @@ pub(crate) async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         engine: engine_options(args.disk_reserve_mib),
         sweep: sweep_pace(args.sweep_interval)?,
         join: JoinPace::default(),
+        scrub: scrub_pace(args.scrub_interval)?,
     };
     let node = open_node(config, environment.clone(), &layouts).await?;
     let membership = match (membership, token) {
@@ -318,6 +348,18 @@ pub(crate) fn sweep_pace(interval: Option<Span>) -> Result<SweepPace, Failure> {
         return Err(Failure::usage("--sweep-interval must be 1s or more"));
     }
     Ok(SweepPace { every, ..default })
+}
+
+/// How disks are read back, from settings.
+pub(crate) fn scrub_pace(interval: Option<Span>) -> Result<ScrubPace, Failure> {
+    let default = ScrubPace::default();
+    let every = interval.map_or(default.every, |span| span.0);
+    if every < Duration::from_secs(60) {
+        return Err(Failure::usage(
+            "--scrub-interval must be 60s or more; `ringfort scrub` reads everything at once",
+        ));
+    }
+    Ok(ScrubPace { every, ..default })
 }
 
 fn open_authority(

@@ -83,6 +83,9 @@ pub(crate) struct ServerArgs {
     /// Between two comparisons of replicas with each other [default: 60s]
     #[arg(long, env = "RINGFORT_SWEEP_INTERVAL")]
     sweep_interval: Option<Span>,
+    /// From one reading of everything on a disk to the next [default: 14d]
+    #[arg(long, env = "RINGFORT_SCRUB_INTERVAL")]
+    scrub_interval: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     drain_delay: Option<Span>,
@@ -319,6 +322,7 @@ async fn open_nodes(
             engine: engine_options(args.disk_reserve_mib),
             sweep: crate::node::sweep_pace(args.sweep_interval)?,
             join: JoinPace::default(),
+            scrub: crate::node::scrub_pace(args.scrub_interval)?,
         };
         for disk in &config.disks {
             ringfort_storage_node::control::file::create_folder(disk).map_err(Failure::usage)?;
@@ -326,6 +330,14 @@ async fn open_nodes(
         nodes.push(open_node(config, environment.clone(), layouts).await?);
     }
     Ok(nodes)
+}
+
+/// The disks of a folder that `ringfort server` made; none where it is not one.
+pub(crate) fn disks_of(data: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let made: Option<Made> = folder::read_json(&data.join("server.json"))?;
+    let nodes = made.map_or(0, |made| made.nodes.len());
+    let disks = (1..=nodes).map(|number| data.join(format!("node-{number}")).join("disk1"));
+    Ok(disks.collect())
 }
 
 /// Opens a node off the async threads: recovery reads the log.

@@ -50,9 +50,11 @@ pub(crate) fn layered<T: Serialize + DeserializeOwned>(layers: &[&T]) -> Result<
     serde_json::from_value(Value::Object(merged)).map_err(Failure::failed)
 }
 
-/// A span of time as it is written: `30s`, `500ms`, `1.5s`, `2m`; a bare number is seconds.
+/// A span of time as it is written: `30s`, `500ms`, `1.5s`, `2m`, `12h`, `14d`; a bare number is seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span(pub Duration);
+
+const NO_SPAN: &str = "a span is a number and ms, s, m, h or d: 500ms, 30s, 2m, 12h, 14d";
 
 impl FromStr for Span {
     type Err = String;
@@ -63,14 +65,14 @@ impl FromStr for Span {
             "ms" => 1.0,
             "" | "s" => 1_000.0,
             "m" => 60_000.0,
-            _ => return Err("a span is a number and ms, s or m: 500ms, 30s, 2m".to_owned()),
+            "h" => 3_600_000.0,
+            "d" => 86_400_000.0,
+            _ => return Err(NO_SPAN.to_owned()),
         };
-        let number: f64 = digits
-            .parse()
-            .map_err(|_| "a span is a number and ms, s or m: 500ms, 30s, 2m".to_owned())?;
-        // A day: nobody drains for longer, and arithmetic on it cannot overflow.
-        if !(0.0..=86_400_000.0).contains(&(number * unit_ms)) {
-            return Err("a span is 0 to 24 hours".to_owned());
+        let number: f64 = digits.parse().map_err(|_| NO_SPAN.to_owned())?;
+        // A year: nobody waits for longer, and arithmetic on it cannot overflow.
+        if !(0.0..=366.0 * 86_400_000.0).contains(&(number * unit_ms)) {
+            return Err("a span is 0 to 366 days".to_owned());
         }
         Ok(Self(Duration::from_secs_f64(number * unit_ms / 1_000.0)))
     }
@@ -152,7 +154,9 @@ mod tests {
         assert_eq!(ms("1.5s"), Ok(1_500));
         assert_eq!(ms("2m"), Ok(120_000));
         assert_eq!(ms("3"), Ok(3_000));
-        for bad in ["", "s", "-1s", "1h", "NaN", "inf", "1e9s", "ä"] {
+        assert_eq!(ms("1h"), Ok(3_600_000));
+        assert_eq!(ms("14d"), Ok(14 * 86_400_000));
+        for bad in ["", "s", "-1s", "1w", "NaN", "inf", "1e9s", "367d", "ä"] {
             assert!(ms(bad).is_err(), "{bad}");
         }
     }

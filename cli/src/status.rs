@@ -2,7 +2,7 @@
 //! ready, so that a script can wait for it.
 
 use crate::failure::{FAILED, Failure};
-use crate::remote::{AdminArgs, bytes, print_json, print_table, span};
+use crate::remote::{AdminArgs, bytes, moment, print_json, print_table, span};
 use clap::Args;
 use ringfort_admin::message::{ClusterStatus, DiskState, NodeState};
 use std::process::ExitCode;
@@ -75,7 +75,27 @@ fn print_status(status: &ClusterStatus) {
         .iter()
         .flat_map(|node| node.disks.iter().map(move |disk| disk_row(node, disk)));
     print_table(&header, disks.collect());
+    let scrubs: Vec<_> = status
+        .nodes
+        .iter()
+        .flat_map(|node| {
+            node.disks
+                .iter()
+                .filter_map(move |disk| scrub_row(node, disk))
+        })
+        .collect();
+    if !scrubs.is_empty() {
+        anstream::println!();
+        let header = [
+            "SCRUB OF", "NODE", "NOW", "LAST", "RECORDS", "READ", "FOUND", "MENDED", "NEXT",
+        ];
+        print_table(&header, scrubs);
+    }
     for disk in status.nodes.iter().flat_map(|node| &node.disks) {
+        let last = disk.scrub.as_ref().and_then(|scrub| scrub.last.as_ref());
+        if let Some(trouble) = last.and_then(|last| last.trouble.as_ref()) {
+            anstream::println!("disk {}: the last scrub: {trouble}", short(&disk.id));
+        }
         for line in &disk.recovery {
             anstream::println!("disk {}: {line}", short(&disk.id));
         }
@@ -100,6 +120,34 @@ fn node_row(node: &NodeState) -> Vec<String> {
         or_dash(node.release.clone()),
         or_dash(node.layout_version.map(|version| version.to_string())),
     ]
+}
+
+fn scrub_row(node: &NodeState, disk: &DiskState) -> Option<Vec<String>> {
+    let scrub = disk.scrub.as_ref()?;
+    let now = match &scrub.current {
+        None => "-".to_owned(),
+        Some(pass) => {
+            let percent = pass.bytes.saturating_mul(100) / pass.bytes_expected.max(1);
+            let what = if pass.is_mending { "reads" } else { "verifies" };
+            format!("{what}, {}%", percent.min(100))
+        }
+    };
+    let mut row = vec![short(&disk.id).to_owned(), node.name.clone(), now];
+    match &scrub.last {
+        None => row.extend(std::iter::repeat_n("-".to_owned(), 5)),
+        Some(last) => row.extend([
+            moment(last.started_ms),
+            last.records.to_string(),
+            bytes(last.bytes),
+            last.found.to_string(),
+            last.mended.to_string(),
+        ]),
+    }
+    row.push(match scrub.next_ms {
+        0 => "now".to_owned(),
+        next_ms => moment(next_ms),
+    });
+    Some(row)
 }
 
 fn disk_row(node: &NodeState, disk: &DiskState) -> Vec<String> {

@@ -176,16 +176,31 @@ impl Coordinator {
 
     /// Asks every node how it is.
     pub async fn node_statuses(&self) -> Vec<(NodeId, Result<NodeStatusReply, CallError>)> {
+        self.ask_all_nodes(&NodeStatusRequest {}).await
+    }
+
+    /// Asks every node the same.
+    pub async fn ask_all_nodes<C: Call + Clone + Sync>(
+        &self,
+        request: &C,
+    ) -> Vec<(NodeId, Result<C::Reply, CallError>)> {
         let Some(layout) = self.layout() else {
             return Vec::new();
         };
         let asked = layout.nodes.iter().map(|node| async {
-            let reply = self
-                .call(node.id, Lane::Metadata, NodeStatusRequest {}, Bytes::new())
-                .await;
-            (node.id, reply.map(|(reply, _)| reply))
+            let reply = self.ask_node(node.id, request.clone()).await;
+            (node.id, reply)
         });
         futures_util::future::join_all(asked).await
+    }
+
+    /// Asks one node, as an operator does: about itself, not about rows or chunks.
+    ///
+    /// # Errors
+    /// Where it does not answer, or refuses.
+    pub async fn ask_node<C: Call>(&self, node: NodeId, request: C) -> Result<C::Reply, CallError> {
+        let reply = self.call(node, Lane::Metadata, request, Bytes::new()).await;
+        reply.map(|(reply, _)| reply)
     }
 
     async fn call<C: Call>(

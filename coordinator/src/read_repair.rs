@@ -8,11 +8,11 @@ use super::view::Place;
 use super::{BucketRef, Coordinator, ReadError, RegisterState, WriteError};
 use parking_lot::Mutex;
 use ringfort_ring::ballot::Ballot;
-use ringfort_ring::id::Generation;
+use ringfort_ring::id::{Generation, PartitionId};
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason};
 use ringfort_ring::register::reader::{Reader, Reading};
-use ringfort_wire::id::RowKey;
+use ringfort_wire::id::{BucketId, RowKey};
 use ringfort_wire::manifest::{KeyState, PartState};
 use ringfort_wire::message::{AcceptReply, AcceptRequest, ReadReply, ReadRequest};
 use ringfort_wire::transport::Lane;
@@ -253,6 +253,22 @@ impl Coordinator {
         }
     }
 
+    /// Writes a row anew, as it is, on all its replicas: for one that holds it and cannot read its body any more. A replay
+    /// would not help that one, for it has the ballot already. `held` is a generation of the bucket to begin with.
+    ///
+    /// # Errors
+    /// Where no majority answers, or nobody who does can read the body: try again later.
+    pub async fn rewrite_row(
+        &self,
+        bucket: BucketId,
+        partition: PartitionId,
+        held: Generation,
+        row: &RowKey,
+    ) -> Result<(), ReadError> {
+        let bucket = self.bucket_of_row(bucket, partition, held, row).await?;
+        Ok(self.rewrite(bucket, row, true).await?)
+    }
+
     /// A generation above the one named, where a replica of the row shows one.
     pub(super) async fn newer_generation(
         &self,
@@ -389,7 +405,7 @@ fn is_whole(row: &RowKey, state: &[u8], body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfort_wire::id::{BucketId, ObjectKey};
+    use ringfort_wire::id::ObjectKey;
 
     #[test]
     fn a_read_whose_last_answer_is_there_needs_no_repair() {

@@ -3,8 +3,8 @@
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::repair::{
-    JoinPace, JoinTotals, Joiner, LEAVE_GRACE, Leaver, Spending, SweepPace, SweepReport,
-    SweepTotals, Sweeper, sweep_disk,
+    Board, JoinPace, JoinTotals, Joiner, LEAVE_GRACE, Leaver, ScrubPace, Scrubber, Spending,
+    SweepPace, SweepReport, SweepTotals, Sweeper, kept_on, sweep_disk,
 };
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
@@ -13,12 +13,12 @@ use ringfort_ring::id::{ClusterId, DiskId, NodeId};
 use ringfort_ring::layout::Layout;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
-use ringfort_wire::message::DiskStatus;
+use ringfort_wire::message::{DiskScrub, DiskStatus, StartScrubReply, StartScrubRequest};
 use ringfort_wire::transport::Transport;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// What a node is made of.
@@ -40,6 +40,8 @@ pub struct NodeConfig {
     pub sweep: SweepPace,
     /// How much new members may copy.
     pub join: JoinPace,
+    /// How disks are read back.
+    pub scrub: ScrubPace,
 }
 
 /// Why a node cannot start.
@@ -95,6 +97,8 @@ struct Inner {
     joins: Arc<Mutex<JoinTotals>>,
     /// What its repairs propose through, once it runs.
     coordinator: OnceLock<Arc<Coordinator>>,
+    scrubs: Mutex<Board>,
+    scrub_ordered: Notify,
     started: Instant,
 }
 
@@ -135,6 +139,11 @@ impl Node {
         if disks.is_empty() {
             return Err(first_error.unwrap_or(NodeStartError::NoDisk));
         }
+        let every_ms = u64::try_from(config.scrub.every.as_millis()).unwrap_or(u64::MAX);
+        let mut scrubs = Board::default();
+        for disk in &disks {
+            scrubs.take_up(disk.id(), kept_on(disk.engine()), every_ms);
+        }
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
                 config,
@@ -145,6 +154,8 @@ impl Node {
                 sweeps: Mutex::default(),
                 joins: Arc::default(),
                 coordinator: OnceLock::new(),
+                scrubs: Mutex::new(scrubs),
+                scrub_ordered: Notify::new(),
                 started: Instant::now(),
             }),
         }))
@@ -197,6 +208,26 @@ impl Node {
         *self.inner.joins.lock()
     }
 
+    /// How far scrubs are, and what they found.
+    #[must_use]
+    pub fn scrub_status(&self) -> Vec<DiskScrub> {
+        self.inner.scrubs.lock().status()
+    }
+
+    /// Orders a pass over every open disk.
+    pub(crate) fn start_scrub(&self, request: &StartScrubRequest) -> StartScrubReply {
+        let mut board = self.inner.scrubs.lock();
+        let ordered = self.inner.disks.iter().map(|disk| {
+            let id = disk.id();
+            let number = board.order(id, request.bytes_per_s, request.is_mending);
+            (id, number)
+        });
+        let passes = ordered.collect();
+        drop(board);
+        self.inner.scrub_ordered.notify_one();
+        StartScrubReply { passes }
+    }
+
     /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
     /// repairs propose through.
     pub async fn run(
@@ -214,6 +245,13 @@ impl Node {
             balance: Spending::new(self.inner.config.join.balance_bytes_per_s),
             totals: Arc::clone(&self.inner.joins),
         };
+        let scrubber = Scrubber {
+            coordinator: Arc::clone(&coordinator),
+            environment: self.inner.environment.clone(),
+            pace: self.inner.config.scrub,
+            board: &self.inner.scrubs,
+            ordered: &self.inner.scrub_ordered,
+        };
         let sweeper = Sweeper {
             transport: Arc::clone(&transport),
             coordinator,
@@ -228,6 +266,7 @@ impl Node {
                 self.compact(),
                 self.sweep(&sweeper),
                 self.change_places(&joiner),
+                scrubber.run(&self.inner.disks),
             );
         };
         tokio::select! {

@@ -8,6 +8,7 @@ mod access;
 mod buckets;
 mod keys;
 mod problem;
+mod scrub;
 mod status;
 mod tokens;
 
@@ -20,7 +21,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get};
 use problem::ProblemAnswer;
-use ringfort_admin::message::{BUCKETS_PATH, KEYS_PATH, STATUS_PATH, TOKENS_PATH};
+use ringfort_admin::message::{BUCKETS_PATH, KEYS_PATH, SCRUB_PATH, STATUS_PATH, TOKENS_PATH};
 use std::sync::Arc;
 
 /// The largest request is a key with a list of buckets.
@@ -51,6 +52,7 @@ pub fn router(
         .route(&key_path, delete(keys::delete))
         .route(BUCKETS_PATH, get(buckets::list))
         .route(&bucket_path, get(buckets::info))
+        .route(SCRUB_PATH, get(scrub::show).post(scrub::start))
         .route(TOKENS_PATH, axum::routing::post(tokens::create))
         .method_not_allowed_fallback(async || ProblemAnswer::method_not_allowed())
         .fallback(async || ProblemAnswer::no_such_route())

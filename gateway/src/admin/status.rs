@@ -1,6 +1,6 @@
 //! The cluster's state: the layout, what each node says of itself now, and what follows for the partitions.
 
-use super::Context;
+use super::{Context, scrub};
 use axum::Json;
 use axum::extract::State;
 use ringfort_admin::message::{ClusterStatus, DiskState, NodeState, PartitionsStatus};
@@ -17,8 +17,13 @@ pub(super) async fn status(State(context): State<Context>) -> Json<ClusterStatus
     let readiness = coordinator.readiness();
     let mut status = match coordinator.layout() {
         Some(layout) => {
-            let replies = coordinator.node_statuses().await;
-            of_layout(&layout, replies)
+            let (replies, scrubs) =
+                tokio::join!(coordinator.node_statuses(), scrub::of_disks(coordinator));
+            let mut status = of_layout(&layout, replies);
+            for disk in status.nodes.iter_mut().flat_map(|node| &mut node.disks) {
+                disk.scrub = scrubs.get(&disk.id).cloned();
+            }
+            status
         }
         None => empty(),
     };
@@ -146,6 +151,7 @@ fn to_state(disk: DiskStatus, own: &BTreeSet<DiskId>, held: &BTreeMap<DiskId, u6
         total_bytes: disk.total_bytes,
         missing_chunks: disk.missing_chunks,
         recovery: disk.recovery,
+        scrub: None,
     }
 }
 

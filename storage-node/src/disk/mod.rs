@@ -36,6 +36,12 @@ pub trait Disk: Send + Sync + Debug {
     /// `NotFound`, or whatever the system says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Gives a file another name, in place of the file that has it: at any moment one of the two has the name.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// Makes creations and removals durable.
     ///
     /// # Errors

@@ -136,6 +136,10 @@ impl Disk for OsDisk {
         std::fs::remove_file(self.path(name)?)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from)?, self.path(to)?)
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         Ok(fsync(&self.directory)?)
     }

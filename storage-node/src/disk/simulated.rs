@@ -390,6 +390,14 @@ impl Disk for SimulatedDisk {
         if is_last { Err(power_loss()) } else { Ok(()) }
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        let is_last = world.begin()?;
+        let inode = world.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        world.names.insert(to.to_owned(), inode);
+        if is_last { Err(power_loss()) } else { Ok(()) }
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         let mut world = self.world.lock();
         if world.begin()? {

@@ -77,6 +77,25 @@ impl Anchor {
         }))
     }
 
+    /// Whether both slots still read back, and the newer one says what is known.
+    pub(crate) fn is_good(&self) -> bool {
+        let slots = SLOTS_AT.map(|at| {
+            let mut slot = [0; SLOT_LEN];
+            self.file.read_exact_at(at, &mut slot).ok()?;
+            decode(&slot)
+        });
+        let newest = slots.iter().flatten().max_by_key(|facts| facts.counter);
+        slots.iter().all(Option::is_some) && newest == Some(&self.facts)
+    }
+
+    /// Writes both slots anew, one after the other: at any moment one of them is good, or the memory of this process is.
+    pub(crate) fn write_both(&mut self) -> io::Result<()> {
+        for _ in SLOTS_AT {
+            self.write(self.facts.horizon, self.facts.synced)?;
+        }
+        Ok(())
+    }
+
     /// Makes horizon and position durable in the older slot. Neither ever goes back.
     pub(crate) fn write(&mut self, horizon: Timestamp, synced: Position) -> io::Result<()> {
         let facts = AnchorFacts {

@@ -164,6 +164,12 @@ impl Checkpointer {
         self.run_one_with(false)
     }
 
+    /// Runs something while no checkpoint writes the index file. A checkpoint that is due meanwhile waits.
+    pub(crate) fn while_none_runs<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _running = self.running.lock();
+        run()
+    }
+
     pub(crate) fn run_one_with(&self, is_rebuilding: bool) -> Result<(), EngineError> {
         let _running = self.running.lock();
         let store = &self.store;

@@ -12,6 +12,7 @@ mod queue;
 mod read;
 mod reclaim;
 mod recovery;
+pub mod scrub;
 pub mod segment;
 mod store;
 mod types;

@@ -10,6 +10,7 @@
 use super::checkpoint::Checkpointer;
 use super::queue::{Item, Origin, Queue};
 use super::recovery::io_failure;
+use super::scrub::{LiveRecord, live_records};
 use super::segment::file::{HEADER_LEN, SegmentFile, segment_name};
 use super::segment::location::Location;
 use super::segment::reader::read_payload;
@@ -118,9 +119,9 @@ impl Reclaimer {
             .segments
             .iter()
             .filter(|(_, segment)| segment.is_sealed && !segment.is_damaged)
-            .map(|(number, segment)| (*number, garbage_percent(segment)))
-            .filter(|(_, percent)| *percent > GARBAGE_PERCENT)
-            .max_by_key(|(_, percent)| *percent)?;
+            .map(|(number, segment)| (*number, (segment.is_to_be_left, garbage_percent(segment))))
+            .filter(|(_, (is_to_be_left, percent))| *is_to_be_left || *percent > GARBAGE_PERCENT)
+            .max_by_key(|(_, why)| *why)?;
         Some(Cursor {
             segment: number,
             offset: HEADER_LEN,
@@ -171,10 +172,18 @@ impl Reclaimer {
     }
 
     fn live_records_left(&self, number: u64) -> Result<Vec<Rot>, EngineError> {
-        let state = self.store.state.read();
-        let Some(segment) = state.segments.get(&number) else {
+        let segment = self.store.state.read().segments.get(&number).cloned();
+        let Some(segment) = segment else {
             return Ok(Vec::new());
         };
+        if segment.is_to_be_left {
+            // A removal's record may be among the rotten bytes, and counts as live for ever: only the index tells what
+            // else there is. (A removal that is lost so costs little: should the index ever be built anew while an older
+            // segment still holds what it removed, that is back as garbage, or as a tombstone.)
+            let in_it = |location: &Location| location.position.segment == number;
+            let left = live_records(&self.store, &in_it)?;
+            return Ok(left.iter().map(LiveRecord::as_rot).collect());
+        }
         // Removals that were copied on are counted here still; rows, chunks and facts are not.
         let markers = self.marker_bytes(&segment.file)?;
         if segment.live_bytes <= markers {

@@ -19,7 +19,7 @@ use super::anchor::{ANCHOR_NAME, Anchor};
 use super::checkpoint::Checkpointer;
 use super::index::digest::{Digest, Digests};
 use super::index::facts::{CheckpointFacts, SegmentEntry};
-use super::index::redb_index::{INDEX_NAME, RedbIndex};
+use super::index::redb_index::{INDEX_NAME, RENEWED_NAME, RedbIndex};
 use super::index::table::Table;
 use super::index::{Index, IndexError};
 use super::queue::{Item, Origin, Queue};
@@ -141,6 +141,10 @@ impl Opening {
                 SegmentFile::open(&**disk, ids, number).map_err(io_failure("open a segment"))?;
             files.insert(number, Arc::new(file));
         }
+        if names.iter().any(|name| name == RENEWED_NAME) {
+            disk.remove(RENEWED_NAME)
+                .map_err(io_failure("remove an unfinished index"))?;
+        }
         let has_index = names.iter().any(|name| name == INDEX_NAME);
         if rebuild.is_some() && has_index {
             disk.remove(INDEX_NAME)
@@ -207,6 +211,7 @@ impl Opening {
                             live_bytes: entry.live_bytes,
                             is_sealed: number < checkpoint.position.segment,
                             is_damaged: false,
+                            is_to_be_left: false,
                         };
                         state.segments.insert(number, segment);
                     }
@@ -228,6 +233,7 @@ impl Opening {
                     live_bytes: 0,
                     is_sealed: is_below,
                     is_damaged: false,
+                    is_to_be_left: false,
                     file,
                 });
         }

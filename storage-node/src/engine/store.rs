@@ -40,6 +40,8 @@ pub(crate) struct SegmentState {
     pub(crate) is_sealed: bool,
     /// A record in it does not read back: it stays where it is.
     pub(crate) is_damaged: bool,
+    /// Some of its bytes are no record any more: what counts in it is to be copied on, however much that is.
+    pub(crate) is_to_be_left: bool,
 }
 
 #[derive(Debug)]
@@ -494,6 +496,25 @@ impl Store {
             self.gate
                 .close(&format!("the anchor cannot be written: {error}"))
         })
+    }
+
+    /// Whether the anchor was bad, in one slot or both; if it `mends`, both are written anew.
+    pub(crate) fn check_anchor(&self, mends: bool) -> Result<bool, EngineError> {
+        let mut anchor = self.anchor.lock();
+        if anchor.is_good() {
+            return Ok(false);
+        }
+        if mends {
+            self.gate.check()?;
+            anchor.write_both().map_err(|error| {
+                if crate::disk::is_full(&error) {
+                    return EngineError::Full;
+                }
+                self.gate
+                    .close(&format!("the anchor cannot be written: {error}"))
+            })?;
+        }
+        Ok(true)
     }
 
     pub(crate) fn anchored(&self) -> bool {

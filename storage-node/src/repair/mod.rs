@@ -4,12 +4,15 @@ mod diff;
 mod join;
 mod leave;
 mod pace;
+mod scrub;
 mod sweep;
 
 pub use join::{JoinPace, JoinTotals};
+pub use scrub::ScrubPace;
 pub use sweep::{SweepPace, SweepReport, SweepTotals};
 
 pub(crate) use join::Joiner;
 pub(crate) use leave::{LEAVE_GRACE, Leaver};
 pub(crate) use pace::Spending;
+pub(crate) use scrub::{Board, Scrubber, kept_on};
 pub(crate) use sweep::{Sweeper, sweep_disk};

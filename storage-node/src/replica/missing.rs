@@ -7,12 +7,13 @@ use crate::engine::Mutation;
 use parking_lot::Mutex;
 use ringfort_ring::id::PartitionId;
 use ringfort_ring::layout::Layout;
+use ringfort_ring::merkle::chunk_term;
 use ringfort_ring::placement;
 use ringfort_wire::id::{ChunkId, Payload, RowKey};
 use ringfort_wire::manifest::{
     BodyList, BodyOwner, BodyPlace, ChunkOwner, ChunkRef, KeyState, PartState,
 };
-use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest};
+use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest, LeafSet, ScanChunksRequest};
 use ringfort_wire::transport::{Lane, Transport, call};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -260,8 +261,11 @@ impl DiskReplica {
         id: ChunkId,
         wanted: &Wanted,
     ) -> Fetched {
-        let Some((chunk, owner)) = self.description(id, wanted).await else {
-            return Fetched::NotYet;
+        let described = self.description(transport, layout, id, wanted).await;
+        let (chunk, owner) = match described {
+            Ok(described) => described,
+            Err(NotFetched::NotYet) => return Fetched::NotYet,
+            Err(NotFetched::NobodyHas) => return Fetched::NobodyHas,
         };
         let partition = placement::partition_of_chunk(id.0, layout.partition_count());
         let Some(row) = layout.row(partition) else {
@@ -335,18 +339,77 @@ impl DiskReplica {
         })
     }
 
-    /// What a chunk must be: as a manifest names it, else as this disk's own (rotten) record still says.
-    async fn description(&self, id: ChunkId, wanted: &Wanted) -> Option<(ChunkRef, ChunkOwner)> {
+    /// What a chunk must be: as a manifest names it, else as this disk's own (rotten) record still says, else as another
+    /// replica has it.
+    async fn description(
+        &self,
+        transport: &dyn Transport,
+        layout: &Layout,
+        id: ChunkId,
+        wanted: &Wanted,
+    ) -> Result<(ChunkRef, ChunkOwner), NotFetched> {
         if let Some(named) = &wanted.named {
-            return Some(named.clone());
+            return Ok(named.clone());
         }
-        let facts = self.inner.engine.chunk_facts(id).await.ok()??;
-        let chunk = ChunkRef {
-            id,
-            len: facts.len_bytes,
-            blake3: facts.blake3,
+        if let Ok(Some(facts)) = self.inner.engine.chunk_facts(id).await {
+            let chunk = ChunkRef {
+                id,
+                len: facts.len_bytes,
+                blake3: facts.blake3,
+            };
+            return Ok((chunk, facts.owner));
+        }
+        self.described_by_peers(transport, layout, id).await
+    }
+
+    /// What the first other replica that has a chunk says of it.
+    async fn described_by_peers(
+        &self,
+        transport: &dyn Transport,
+        layout: &Layout,
+        id: ChunkId,
+    ) -> Result<(ChunkRef, ChunkOwner), NotFetched> {
+        let partition = placement::partition_of_chunk(id.0, layout.partition_count());
+        let (Some(row), Some(rule)) = (layout.row(partition), layout.rule(partition)) else {
+            return Err(NotFetched::NotYet);
         };
-        Some((chunk, facts.owner))
+        // Chunks are named in the order of their ids: from the one before on, this is the first.
+        let before = u128::from_be_bytes(id.0).checked_sub(1);
+        let mut are_all_without = true;
+        for to in rule.members() {
+            if to.disk == self.id() {
+                continue;
+            }
+            let Some(node) = layout.node_of(to.disk) else {
+                continue;
+            };
+            let request = ScanChunksRequest {
+                wanted: vec![LeafSet {
+                    to,
+                    partition,
+                    epoch: row.epoch,
+                    leaves: 1 << chunk_term(id.0).leaf,
+                }],
+                after: before.map(|before| ChunkId(before.to_be_bytes())),
+                limit: 1,
+            };
+            let (payload, deadline) = (Payload::new(), Duration::from_secs(10));
+            let asked = call(transport, node.id, Lane::Repair, request, payload, deadline);
+            match asked.await {
+                Ok((reply, _)) if reply.refused.is_empty() => {
+                    if let Some(described) = reply.chunks.into_iter().find(|(it, _)| it.id == id) {
+                        return Ok(described);
+                    }
+                    // Also where its own record of it does not read back: then it has none to give.
+                }
+                _ => are_all_without = false,
+            }
+        }
+        Err(if are_all_without {
+            NotFetched::NobodyHas
+        } else {
+            NotFetched::NotYet
+        })
     }
 
     /// Whether a chunk is here. One that cannot be looked up is not.

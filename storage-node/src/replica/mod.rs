@@ -19,7 +19,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Engine, EngineError, RecoveryReport};
+use crate::engine::{Engine, EngineError, Held, RecoveryReport};
 use generations::Generations;
 use horizon::HorizonKeeper;
 use members::Members;
@@ -99,6 +99,15 @@ impl DiskReplica {
         self.inner.engine.disk_id()
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// A chunk of this disk does not read back: it is fetched anew.
+    pub(crate) fn note_rotten_chunk(&self, chunk: ChunkId) {
+        self.inner.missing.note_lost(chunk);
+    }
+
     pub(crate) fn deletions(&self) -> &Deletions {
         &self.inner.deletions
     }
@@ -142,6 +151,12 @@ impl DiskReplica {
     /// One bounded piece of compaction; whether there is more to do.
     pub(crate) async fn compact(&self, max_bytes: u64) -> Result<bool, EngineError> {
         let report = self.inner.engine.compact_once(max_bytes).await?;
+        for rot in &report.rot {
+            // A row is the next scrub's: it takes more than asking for bytes.
+            if let Held::Chunk { id, .. } = rot.held {
+                self.note_rotten_chunk(id);
+            }
+        }
         Ok(report.has_more)
     }
 

@@ -7,7 +7,8 @@ use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::Payload;
 use ringfort_wire::message::{
     DeleteChunksReply, DeleteChunksRequest, DigestsReply, GetLayoutReply, LeafSet, NodeStatusReply,
-    NoteChunksReply, PingReply, RaiseReply, RaiseRequest, Request, Response, SyncStatusReply,
+    NoteChunksReply, PingReply, RaiseReply, RaiseRequest, Request, Response, ScrubStatusReply,
+    SyncStatusReply,
 };
 use ringfort_wire::transport::{BoxFuture, Peer, Service};
 use std::sync::Arc;
@@ -110,6 +111,10 @@ async fn answer(
             Ok((Response::FetchRows(reply), bodies))
         }
         Request::SyncStatus(_) => plain(Response::SyncStatus(sync_status(node))),
+        Request::StartScrub(request) => plain(Response::StartScrub(node.start_scrub(&request))),
+        Request::ScrubStatus(_) => plain(Response::ScrubStatus(ScrubStatusReply {
+            disks: node.scrub_status(),
+        })),
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
             layout: node

@@ -6,4 +6,5 @@ mod folder;
 mod model;
 mod reclaim;
 mod recovery;
+mod scrub;
 mod support;

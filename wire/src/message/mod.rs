@@ -8,6 +8,7 @@ mod control;
 mod list;
 mod register;
 mod repair;
+mod scrub;
 mod sync;
 
 pub use chunk::*;
@@ -15,6 +16,7 @@ pub use control::*;
 pub use list::*;
 pub use register::*;
 pub use repair::*;
+pub use scrub::*;
 pub use sync::*;
 
 use crate::error::{NodeError, NodeErrorCode};
@@ -160,6 +162,10 @@ requests! {
     34 SyncFacts(SyncFactsRequest) -> SyncFactsReply;
     /// Show rows whole. Payload of the answer: their inline bodies.
     35 FetchRows(FetchRowsRequest) -> FetchRowsReply;
+    /// Read everything on a node's disks back.
+    40 StartScrub(StartScrubRequest) -> StartScrubReply;
+    /// How far that is, and what it found.
+    41 ScrubStatus(ScrubStatusRequest) -> ScrubStatusReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

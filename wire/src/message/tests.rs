@@ -180,6 +180,28 @@ impl Filling {
             is_ahead: self.flag,
         }
     }
+
+    fn scrub_pass(&self) -> ScrubPass {
+        let counts = ScrubCounts {
+            records: self.number,
+            bytes: self.number,
+            rotten_rows: u64::from(self.small),
+            rotten_chunks: self.number,
+            rotten_facts: self.number,
+            bad_places: self.number,
+            mended: self.number,
+        };
+        ScrubPass {
+            number: self.number,
+            is_ordered: self.flag,
+            is_mending: self.flag,
+            started_ms: self.number,
+            ended_ms: self.number,
+            bytes_expected: self.number,
+            counts,
+            trouble: self.flag.then(|| self.text.clone()),
+        }
+    }
     fn role(&self) -> Role {
         if self.flag { Role::Node } else { Role::Gateway }
     }
@@ -365,6 +387,11 @@ impl Filling {
             Request::FetchRows(FetchRowsRequest {
                 rows: vec![(self.replica(), self.partition(), self.epoch(), self.row())],
             }),
+            Request::StartScrub(StartScrubRequest {
+                bytes_per_s: self.number,
+                is_mending: self.flag,
+            }),
+            Request::ScrubStatus(ScrubStatusRequest {}),
         ]
     }
 
@@ -516,6 +543,18 @@ impl Filling {
                     }),
                 ],
             }),
+            Response::StartScrub(StartScrubReply {
+                passes: vec![(DiskId(self.id), self.number)],
+            }),
+            Response::ScrubStatus(ScrubStatusReply {
+                disks: vec![DiskScrub {
+                    disk: DiskId(self.id),
+                    current: self.flag.then(|| self.scrub_pass()),
+                    last: Some(self.scrub_pass()),
+                    total: self.scrub_pass().counts,
+                    next_ms: self.number,
+                }],
+            }),
         ]
     }
 }
@@ -532,7 +571,7 @@ fn plain() -> Filling {
 }
 
 /// A number here is never changed and never given to another kind; new kinds are added.
-const KINDS: [(u16, &str); 24] = [
+const KINDS: [(u16, &str); 26] = [
     (1, "Prepare"),
     (2, "Accept"),
     (3, "Read"),
@@ -557,6 +596,8 @@ const KINDS: [(u16, &str); 24] = [
     (33, "SyncStatus"),
     (34, "SyncFacts"),
     (35, "FetchRows"),
+    (40, "StartScrub"),
+    (41, "ScrubStatus"),
 ];
 
 #[test]

@@ -76,6 +76,12 @@ pub(crate) trait Index: Send + Sync + Debug {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError>;
     /// Durable and whole, or not at all. Blocks; for the checkpoint thread only.
     fn write(&self, changes: &Changes<'_>) -> Result<(), IndexError>;
+    /// Of some blocks of the file, as they are on the disk: how many there were, and how many are rotten. Nothing may be
+    /// written meanwhile.
+    fn count_bad_blocks(&self, first: u64, count: usize) -> Result<(usize, usize), IndexError>;
+    /// Copies everything that still reads back to a new file, which takes the place of the old one: all of it, or the old
+    /// one stays. Nothing may be written meanwhile. Blocks.
+    fn renew(&self) -> Result<(), IndexError>;
 }
 
 const LOCATION_LEN: usize = 24;

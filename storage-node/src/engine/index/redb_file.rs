@@ -46,6 +46,28 @@ fn is_good(number: u64, block: &[u8]) -> bool {
     number == 0 || said == trailer(number, data) || block.iter().all(|byte| *byte == 0)
 }
 
+/// Looks at some blocks of the file itself, past every cache: how many there were, and how many do not match their
+/// checksum. redb's header is judged like the others, for nobody is in the middle of writing it while this is asked.
+/// Nothing may be written meanwhile.
+pub(crate) fn count_bad_blocks(
+    file: &dyn DiskFile,
+    first: u64,
+    count: usize,
+) -> io::Result<(usize, usize)> {
+    let blocks_in_file = file.len()? / BLOCK_LEN as u64;
+    let count = to_usize(blocks_in_file.saturating_sub(first))?.min(count);
+    let mut bad = 0;
+    let mut block = vec![0; BLOCK_LEN];
+    for number in first..first + count as u64 {
+        let is_read = file.read_exact_at(number * BLOCK_LEN as u64, &mut block);
+        let (data, said) = block.split_at(DATA_LEN);
+        let is_whole = is_read.is_ok()
+            && (said == trailer(number, data) || block.iter().all(|byte| *byte == 0));
+        bad += usize::from(!is_whole);
+    }
+    Ok((count, bad))
+}
+
 fn to_usize(number: u64) -> io::Result<usize> {
     usize::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

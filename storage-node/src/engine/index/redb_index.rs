@@ -6,9 +6,9 @@
 use super::chunks::ChunkEntry;
 use super::digest::{self, Digest};
 use super::facts::{CheckpointFacts, FactEntry, SegmentEntry, decode_fact_key, encode_fact_key};
-use super::redb_file::{Failures, RedbFile};
+use super::redb_file::{Failures, RedbFile, count_bad_blocks};
 use super::rows::{RowEntry, RowTable};
-use super::{Changes, Index, IndexError, RowRange, Snapshot, doubt};
+use super::{Changes, Index, IndexError, RowRange, Snapshot, doubt, open_value};
 use crate::disk::Disk;
 use crate::engine::segment::record_format::FactKey;
 use parking_lot::RwLock;
@@ -25,6 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub(crate) const INDEX_NAME: &str = "index.redb";
+/// The copy that is to take its place; left behind by a crash, it is nothing.
+pub(crate) const RENEWED_NAME: &str = "index-renewed";
+/// Entries of one commit of a copy.
+const COPY_AT_ONCE: usize = 20_000;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const OBJECTS: Definition = TableDefinition::new("objects");
@@ -35,6 +39,9 @@ const SEGMENTS: Definition = TableDefinition::new("segments");
 const DIGESTS: Definition = TableDefinition::new("digests");
 const META: Definition = TableDefinition::new("meta");
 const CHECKPOINT: &[u8] = b"checkpoint";
+
+/// The checkpoint last: what has none is no index.
+const TABLES: [Definition; 7] = [OBJECTS, PARTS, CHUNKS, FACTS, SEGMENTS, DIGESTS, META];
 
 fn rows_table(table: RowTable) -> Definition {
     match table {
@@ -57,6 +64,17 @@ fn fenced<T>(what: &str, run: impl FnOnce() -> Result<T, IndexError>) -> Result<
 
 fn at<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> IndexError {
     move |error| doubt(&format!("redb cannot {what}: {error}"))
+}
+
+fn judge(failures: &Failures, what: &str, error: &dyn std::fmt::Display) -> IndexError {
+    let why = format!("redb cannot {what}: {error}");
+    if failures.is_sync_failed.load(Ordering::SeqCst) {
+        IndexError::Sync(why)
+    } else if failures.is_full.swap(false, Ordering::SeqCst) {
+        IndexError::Full
+    } else {
+        IndexError::Doubt(why)
+    }
 }
 
 /// The index file, open.
@@ -110,14 +128,62 @@ impl RedbIndex {
     }
 
     fn judge(&self, what: &str, error: &dyn std::fmt::Display) -> IndexError {
-        let why = format!("redb cannot {what}: {error}");
-        if self.failures.is_sync_failed.load(Ordering::SeqCst) {
-            IndexError::Sync(why)
-        } else if self.failures.is_full.swap(false, Ordering::SeqCst) {
-            IndexError::Full
-        } else {
-            IndexError::Doubt(why)
+        judge(&self.failures, what, error)
+    }
+
+    /// Everything that this file holds, in a new file of that name; all of it checked on the way.
+    fn copy(&self, from: &Database) -> Result<Database, IndexError> {
+        match self.disk.remove(RENEWED_NAME) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(at("remove an unfinished copy")(error));
+            }
+            _ => {}
         }
+        let failures = Arc::<Failures>::default();
+        let fail = |error: &dyn std::fmt::Display| judge(&failures, "copy", error);
+        let file = self.disk.create(RENEWED_NAME, 0);
+        let file = file.map_err(|error| match crate::disk::is_full(&error) {
+            true => IndexError::Full,
+            false => at("make a copy")(error),
+        })?;
+        let backend = RedbFile {
+            file,
+            failures: Arc::clone(&failures),
+        };
+        let to = Database::builder()
+            .set_cache_size(self.cache_bytes)
+            .create_with_backend(backend)
+            .map_err(|error| fail(&error))?;
+        let old = RedbSnapshot {
+            transaction: from.begin_read().map_err(at("begin a read"))?,
+        };
+        for definition in TABLES {
+            let Some(table) = old.table(definition)? else {
+                continue;
+            };
+            let mut entries = table.range::<&[u8]>(ALL).map_err(at("read a range"))?;
+            let mut copied = COPY_AT_ONCE;
+            while copied == COPY_AT_ONCE {
+                copied = 0;
+                let mut transaction = to.begin_write().map_err(|error| fail(&error))?;
+                transaction.set_quick_repair(true);
+                {
+                    let mut table = transaction
+                        .open_table(definition)
+                        .map_err(|error| fail(&error))?;
+                    for entry in entries.by_ref().take(COPY_AT_ONCE) {
+                        let (key, value) = entry.map_err(at("read a range"))?;
+                        open_value(key.value(), value.value())?;
+                        table
+                            .insert(key.value(), value.value())
+                            .map_err(|error| fail(&error))?;
+                        copied += 1;
+                    }
+                }
+                transaction.commit().map_err(|error| fail(&error))?;
+            }
+        }
+        Ok(to)
     }
 
     fn database(&self) -> Result<Arc<Database>, IndexError> {
@@ -199,6 +265,35 @@ impl Index for RedbIndex {
             *self.database.write() = None;
         }
         result
+    }
+
+    fn count_bad_blocks(&self, first: u64, count: usize) -> Result<(usize, usize), IndexError> {
+        let file = self.disk.open(INDEX_NAME);
+        file.and_then(|file| count_bad_blocks(&*file, first, count))
+            .map_err(at("look at its file"))
+    }
+
+    fn renew(&self) -> Result<(), IndexError> {
+        let database = self.database()?;
+        let renewed = fenced("copy", || self.copy(&database));
+        let renewed = match renewed {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                // What is left of the copy is removed by the next one, or at the next start.
+                drop(self.disk.remove(RENEWED_NAME));
+                // redb gives up on a file after one failed read: the parts of it that are whole are to be read on.
+                *self.database.write() = None;
+                return Err(error);
+            }
+        };
+        self.disk
+            .rename(RENEWED_NAME, INDEX_NAME)
+            .map_err(at("put the copy in place"))?;
+        // From here on the copy is the index, whichever of the two a crash leaves under the name: they say the same.
+        *self.database.write() = Some(Arc::new(renewed));
+        self.disk
+            .sync_directory()
+            .map_err(|error| IndexError::Sync(format!("the folder was not synced: {error}")))
     }
 }
 

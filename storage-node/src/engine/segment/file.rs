@@ -114,6 +114,12 @@ impl SegmentFile {
         })
     }
 
+    /// Whether the header still says what it was opened with.
+    pub(crate) fn is_header_good(&self, (disk_id, cluster): (DiskId, ClusterId)) -> bool {
+        read_header(&*self.file, disk_id, cluster, self.number)
+            == Some((self.first_sequence, self.previous))
+    }
+
     /// Where records begin.
     pub(crate) fn begin(&self) -> Position {
         Position {

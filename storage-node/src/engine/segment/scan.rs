@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) is_payload_good: bool,
     /// A row's state (empty where the payload is bad).
     pub(crate) state: Bytes,
+    /// BLAKE3 of a chunk's bytes, where the scan was told to sum them up and they are good.
+    pub(crate) blake3: Option<[u8; 32]>,
 }
 
 /// One thing that a scan meets.
@@ -48,6 +50,7 @@ pub(crate) struct Scanner<'a> {
     file_len: u64,
     offset: u64,
     verifies: bool,
+    hashes_chunks: bool,
     window: Vec<u8>,
     window_at: u64,
     pending: Option<Found>,
@@ -73,11 +76,26 @@ impl<'a> Scanner<'a> {
             file_len: segment.file.len()?,
             offset: offset.max(HEADER_LEN),
             verifies,
+            hashes_chunks: false,
             window: Vec::new(),
             window_at: 0,
             pending: None,
             is_done: false,
         })
+    }
+
+    /// Walks from `offset` up to `end` and no further: for a segment that is being appended to. Payloads are judged, and
+    /// chunks summed up.
+    pub(crate) fn up_to(segment: &'a SegmentFile, offset: u64, end: u64) -> io::Result<Self> {
+        let mut scanner = Self::new(segment, offset, true)?;
+        scanner.file_len = scanner.file_len.min(end);
+        scanner.hashes_chunks = true;
+        Ok(scanner)
+    }
+
+    /// Where the walk stands: everything before was looked at.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The next thing; `None` after the end.
@@ -207,9 +225,16 @@ impl<'a> Scanner<'a> {
             entry,
             is_payload_good: true,
             state: Bytes::new(),
+            blake3: None,
         };
         if self.verifies {
-            record.is_payload_good = self.is_payload_good(payload_at, head.payload_len, sums)?;
+            let is_summed_up = self.hashes_chunks && matches!(record.entry, Entry::Chunk { .. });
+            let mut hasher = is_summed_up.then(blake3::Hasher::new);
+            record.is_payload_good =
+                self.is_payload_good(payload_at, head.payload_len, sums, hasher.as_mut())?;
+            record.blake3 = hasher
+                .filter(|_| record.is_payload_good)
+                .map(|hasher| *hasher.finalize().as_bytes());
         }
         if let Entry::Row { state_len, .. } = &record.entry {
             if *state_len > head.payload_len {
@@ -224,13 +249,23 @@ impl<'a> Scanner<'a> {
         Ok(Some(record))
     }
 
-    fn is_payload_good(&mut self, at: u64, len: u32, sums: &[u8]) -> io::Result<bool> {
+    fn is_payload_good(
+        &mut self,
+        at: u64,
+        len: u32,
+        sums: &[u8],
+        mut hasher: Option<&mut blake3::Hasher>,
+    ) -> io::Result<bool> {
         let mut rest = to_usize(u64::from(len));
         let mut frame_at = at;
         for sum in sums.chunks(4) {
             let frame = rest.min(FRAME_LEN);
-            if crc32c::crc32c(self.bytes(frame_at, frame)?).to_le_bytes() != sum {
+            let bytes = self.bytes(frame_at, frame)?;
+            if crc32c::crc32c(bytes).to_le_bytes() != sum {
                 return Ok(false);
+            }
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytes);
             }
             frame_at += frame as u64;
             rest -= frame;

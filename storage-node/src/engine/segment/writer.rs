@@ -126,6 +126,11 @@ impl Writer {
             first.finish(Err(error));
             return true;
         }
+        if matches!(first.entry, Entry::Seal) {
+            let rolled = self.roll(0);
+            first.finish(rolled);
+            return true;
+        }
         self.ask_free_bytes_now_and_then();
         if self.checkpointer.is_overrun() {
             self.checkpointer.wait_or_give_up();
@@ -182,6 +187,8 @@ impl Writer {
                 let is_settled = match &item.entry {
                     Entry::DropRow { key, .. } => !rows.contains(&index_key(key)),
                     Entry::DeleteChunk { id } => !chunks.contains(id),
+                    // It ends the segment: the commit before it comes first.
+                    Entry::Seal => false,
                     _ => true,
                 };
                 // Copies too are judged against what is applied, and stand before all others.
@@ -456,6 +463,7 @@ impl Writer {
                 live_bytes: 0,
                 is_sealed: false,
                 is_damaged: false,
+                is_to_be_left: false,
             },
         );
         if self.lowest_recovered.is_none() {
