@@ -5,12 +5,14 @@
 
 mod chunk;
 mod control;
+mod garbage;
 mod list;
 mod register;
 mod repair;
 
 pub use chunk::*;
 pub use control::*;
+pub use garbage::*;
 pub use list::*;
 pub use register::*;
 pub use repair::*;
@@ -154,6 +156,14 @@ requests! {
     32 ScanChunks(ScanChunksRequest) -> ScanChunksReply;
     /// How far new members have synced.
     33 SyncStatus(SyncStatusRequest) -> SyncStatusReply;
+    /// Which tombstones does a replica hold?
+    45 SurveyTombstones(SurveyTombstonesRequest) -> SurveyTombstonesReply;
+    /// Raise a partition's floor.
+    46 RaiseFloor(RaiseFloorRequest) -> RaiseFloorReply;
+    /// Drop tombstones.
+    47 DropRows(DropRowsRequest) -> DropRowsReply;
+    /// Adopt a birth bound, then promise a ballot.
+    48 PrepareBound(PrepareBoundRequest) -> PrepareReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

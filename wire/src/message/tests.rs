@@ -13,6 +13,7 @@ use ringfort_ring::id::*;
 use ringfort_ring::layout::{DiskEntry, Layout, Member, Members, NodeEntry, Row};
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
+use ringfort_ring::register::collect::Holding;
 
 /// What messages are filled with.
 #[derive(Clone, Debug)]
@@ -339,6 +340,33 @@ impl Filling {
                 limit: self.small,
             }),
             Request::SyncStatus(SyncStatusRequest {}),
+            Request::SurveyTombstones(SurveyTombstonesRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                rows: vec![(self.row(), self.ballot())],
+            }),
+            Request::RaiseFloor(RaiseFloorRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                floor: self.ballot(),
+            }),
+            Request::DropRows(DropRowsRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                rows: vec![(self.row(), self.ballot())],
+            }),
+            Request::PrepareBound(PrepareBoundRequest {
+                prepare: PrepareRequest {
+                    to: self.to(),
+                    partition: self.partition(),
+                    key: self.row(),
+                    claim: self.claim(),
+                },
+                bound: self.ballot().time,
+            }),
         ]
     }
 
@@ -458,6 +486,23 @@ impl Filling {
                 copied: self.number,
                 copied_bytes: self.number,
             }),
+            Response::SurveyTombstones(SurveyTombstonesReply::Held(vec![
+                Holding::Same,
+                Holding::Newer,
+                Holding::Older,
+            ])),
+            Response::SurveyTombstones(SurveyTombstonesReply::Refused(refusal)),
+            Response::RaiseFloor(RaiseFloorReply::Raised),
+            Response::RaiseFloor(RaiseFloorReply::Refused(refusal)),
+            Response::DropRows(DropRowsReply::Dropped(self.u32())),
+            Response::DropRows(DropRowsReply::Refused(refusal)),
+            Response::PrepareBound(PrepareReply::Promised {
+                accepted: self.ballot(),
+                state: self.flag.then(|| self.state()),
+                floor: self.ballot(),
+                is_full: self.flag,
+            }),
+            Response::PrepareBound(PrepareReply::Refused(refusal)),
         ]
     }
 }
@@ -493,6 +538,10 @@ const KINDS: [(u16, &str); 18] = [
     (31, "ScanRows"),
     (32, "ScanChunks"),
     (33, "SyncStatus"),
+    (45, "SurveyTombstones"),
+    (46, "RaiseFloor"),
+    (47, "DropRows"),
+    (48, "PrepareBound"),
 ];
 
 #[test]
