@@ -2,7 +2,10 @@
 
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
-use crate::repair::{SweepPace, SweepReport, SweepTotals, Sweeper, sweep_disk};
+use crate::repair::{
+    Collector, GarbageMemory, GarbagePace, GarbageReport, GarbageTotals, SweepPace, SweepReport,
+    SweepTotals, Sweeper, collect_disk, sweep_disk,
+};
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
 use ringfort_coordinator::Coordinator;
@@ -35,6 +38,8 @@ pub struct NodeConfig {
     pub engine: EngineOptions,
     /// How replicas are compared.
     pub sweep: SweepPace,
+    /// How garbage is collected.
+    pub garbage: GarbagePace,
 }
 
 /// Why a node cannot start.
@@ -87,6 +92,7 @@ struct Inner {
     /// Folders that hold a disk which cannot be opened, and why.
     failed: Vec<(String, String)>,
     sweeps: Mutex<SweepTotals>,
+    garbage: Mutex<GarbageTotals>,
     started: Instant,
 }
 
@@ -135,6 +141,7 @@ impl Node {
                 disks,
                 failed,
                 sweeps: Mutex::default(),
+                garbage: Mutex::default(),
                 started: Instant::now(),
             }),
         }))
@@ -181,6 +188,16 @@ impl Node {
         *self.inner.sweeps.lock()
     }
 
+    /// What its collections of garbage have found and done since the node started.
+    #[must_use]
+    pub fn garbage_totals(&self) -> GarbageTotals {
+        *self.inner.garbage.lock()
+    }
+
+    pub(crate) fn garbage_pace(&self) -> &GarbagePace {
+        &self.inner.config.garbage
+    }
+
     /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
     /// repairs propose through.
     pub async fn run(
@@ -191,9 +208,15 @@ impl Node {
     ) {
         let sweeper = Sweeper {
             transport: Arc::clone(&transport),
-            coordinator,
+            coordinator: Arc::clone(&coordinator),
             environment: self.inner.environment.clone(),
             pace: self.inner.config.sweep,
+        };
+        let collector = Collector {
+            transport: Arc::clone(&transport),
+            coordinator,
+            environment: self.inner.environment.clone(),
+            pace: self.inner.config.garbage,
         };
         let jobs = async {
             tokio::join!(
@@ -202,6 +225,7 @@ impl Node {
                 self.fetch_missing(transport.as_ref()),
                 self.compact(),
                 self.sweep(&sweeper),
+                self.collect_garbage(&collector),
             );
         };
         tokio::select! {
@@ -287,6 +311,34 @@ impl Node {
                 );
             }
             self.inner.sweeps.lock().add(whole);
+        }
+    }
+
+    async fn collect_garbage(&self, collector: &Collector) {
+        let mut memory: Vec<GarbageMemory> = Vec::new();
+        memory.resize_with(self.inner.disks.len(), GarbageMemory::default);
+        loop {
+            // Each node begins at its own time: two that act at once do no harm, and work twice.
+            let every_ms = u64::try_from(collector.pace.every.as_millis()).unwrap_or(u64::MAX);
+            let spread_ms = self.inner.environment.random_below(every_ms.max(4) / 4);
+            tokio::time::sleep(collector.pace.every + Duration::from_millis(spread_ms)).await;
+            let Some(layout) = self.layout() else {
+                continue;
+            };
+            let mut whole = GarbageReport::default();
+            for (disk, memory) in self.inner.disks.iter().zip(&mut memory) {
+                whole.add(&collect_disk(collector, memory, disk, &layout).await);
+            }
+            if whole.did_anything() {
+                tracing::info!(
+                    rows = whole.rows_dropped,
+                    orphans = whole.orphans,
+                    chunks = whole.chunks_deleted,
+                    bytes = whole.chunk_bytes_deleted,
+                    "garbage was collected"
+                );
+            }
+            self.inner.garbage.lock().add(whole);
         }
     }
 

@@ -15,6 +15,7 @@ mod recovery;
 pub mod segment;
 mod store;
 mod types;
+pub(crate) mod walk;
 mod write_gate;
 
 use checkpoint::Checkpointer;
