@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use ringfort_storage_node::node::Node;
-use ringfort_storage_node::repair::SweepTotals;
+use ringfort_storage_node::repair::{GarbageTotals, SweepTotals};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,28 @@ const SCRUB_MENDED: &str = "ringfort_scrub_mended_total";
 const SCRUB_UNMENDED: &str = "ringfort_scrub_unmended";
 /// When the last whole scrub of a disk began.
 const SCRUB_LAST: &str = "ringfort_scrub_last_started_seconds";
+/// Passes over all that a node holds, for garbage.
+const GC_PASSES: &str = "ringfort_gc_passes_total";
+/// Deleted rows that are kept yet.
+const GC_TOMBSTONES: &str = "ringfort_gc_tombstones";
+/// Deleted rows that were dropped from all replicas.
+const GC_ROWS_DROPPED: &str = "ringfort_gc_rows_dropped_total";
+/// Partitions whose floor was raised.
+const GC_FLOORS_RAISED: &str = "ringfort_gc_floors_raised_total";
+/// Partitions left alone because a member was away or behind.
+const GC_PARTITIONS_WAITING: &str = "ringfort_gc_partitions_waiting";
+/// Registers of parts of ended uploads that were emptied.
+const GC_PARTS_EMPTIED: &str = "ringfort_gc_parts_emptied_total";
+/// Registers in removed buckets that were emptied.
+const GC_ROWS_BURIED: &str = "ringfort_gc_rows_buried_total";
+/// Writes and uploads that nothing names, whose chunks were found.
+const GC_ORPHANS: &str = "ringfort_gc_orphans_total";
+/// Their chunks.
+const GC_CHUNKS_DELETED: &str = "ringfort_gc_chunks_deleted_total";
+/// Bytes of those chunks, of one replica each.
+const GC_CHUNK_BYTES_DELETED: &str = "ringfort_gc_chunk_bytes_deleted_total";
+/// Steps of the last pass that did not come to their end.
+const GC_FAILED: &str = "ringfort_gc_failed";
 /// 1, with the release as a label.
 const BUILD_INFO: &str = "ringfort_build_info";
 
@@ -132,9 +154,52 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         Unit::Seconds,
         "When the last scrub that read a whole disk began, since 1970."
     );
+    describe_garbage();
     describe_gauge!(BUILD_INFO, "1, with the release as a label.");
     gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(recorder)
+}
+
+fn describe_garbage() {
+    describe_counter!(GC_PASSES, "Passes over all that a node holds, for garbage.");
+    describe_gauge!(
+        GC_TOMBSTONES,
+        "Deleted rows that are kept yet, as the last pass met them."
+    );
+    describe_counter!(
+        GC_ROWS_DROPPED,
+        "Deleted rows that were dropped from all replicas."
+    );
+    describe_counter!(GC_FLOORS_RAISED, "Partitions whose floor was raised.");
+    describe_gauge!(
+        GC_PARTITIONS_WAITING,
+        "Partitions left alone in the last pass because a member was away or behind."
+    );
+    describe_counter!(
+        GC_PARTS_EMPTIED,
+        "Registers of parts of ended uploads that were emptied."
+    );
+    describe_counter!(
+        GC_ROWS_BURIED,
+        "Registers in removed buckets that were emptied."
+    );
+    describe_counter!(
+        GC_ORPHANS,
+        "Writes and uploads that nothing names, whose chunks were found."
+    );
+    describe_counter!(
+        GC_CHUNKS_DELETED,
+        "Chunks that nothing names, sent to be deleted on all replicas."
+    );
+    describe_counter!(
+        GC_CHUNK_BYTES_DELETED,
+        Unit::Bytes,
+        "Bytes of those chunks, of one replica each."
+    );
+    describe_gauge!(
+        GC_FAILED,
+        "Steps of the last pass that did not come to their end."
+    );
 }
 
 impl Metrics {
@@ -150,6 +215,7 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         self.sweeps();
         self.scrubs();
+        self.garbage();
         for node in self.nodes.iter() {
             for disk in node.disk_statuses() {
                 let id = disk.id.to_string();
@@ -210,6 +276,30 @@ impl Metrics {
                 set(SCRUB_LAST, &id, last.started_ms / 1_000);
             }
         }
+    }
+
+    /// Collections of garbage, of all nodes of the process together.
+    fn garbage(&self) {
+        if self.nodes.is_empty() {
+            return;
+        }
+        let totals: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.garbage_totals())
+            .collect();
+        let sum = |of: fn(&GarbageTotals) -> u64| totals.iter().map(of).sum::<u64>();
+        counter!(GC_PASSES).absolute(sum(|it| it.passes));
+        counter!(GC_ROWS_DROPPED).absolute(sum(|it| it.all.rows_dropped));
+        counter!(GC_FLOORS_RAISED).absolute(sum(|it| it.all.floors_raised));
+        counter!(GC_PARTS_EMPTIED).absolute(sum(|it| it.all.parts_emptied));
+        counter!(GC_ROWS_BURIED).absolute(sum(|it| it.all.rows_buried));
+        counter!(GC_ORPHANS).absolute(sum(|it| it.all.orphans));
+        counter!(GC_CHUNKS_DELETED).absolute(sum(|it| it.all.chunks_deleted));
+        counter!(GC_CHUNK_BYTES_DELETED).absolute(sum(|it| it.all.chunk_bytes_deleted));
+        gauge!(GC_TOMBSTONES).set(float(sum(|it| it.last.tombstones)));
+        gauge!(GC_PARTITIONS_WAITING).set(float(sum(|it| it.last.partitions_waiting)));
+        gauge!(GC_FAILED).set(float(sum(|it| it.last.failed)));
     }
 
     /// Keeps histograms small while nobody reads them.

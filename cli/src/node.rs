@@ -26,7 +26,7 @@ use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::service::ControlService;
 use ringfort_storage_node::node::{Node, NodeConfig};
-use ringfort_storage_node::repair::{JoinPace, ScrubPace, SweepPace};
+use ringfort_storage_node::repair::{GarbagePace, JoinPace, ScrubPace, SweepPace};
 use ringfort_wire::client::{ClientOptions, TcpTransport};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::hello::CurrentEra;
@@ -92,6 +92,16 @@ pub(crate) struct NodeArgs {
     /// From one reading of everything on a disk to the next [default: 14d]
     #[arg(long, env = "RINGFORT_SCRUB_INTERVAL")]
     pub(crate) scrub_interval: Option<Span>,
+    /// Between two collections of garbage [default: 10m]
+    #[arg(long, env = "RINGFORT_GC_INTERVAL")]
+    pub(crate) gc_interval: Option<Span>,
+    /// How long a deleted key's row is kept; the same on every node [default: 24h]
+    #[arg(long, env = "RINGFORT_TOMBSTONE_AGE")]
+    pub(crate) tombstone_age: Option<Span>,
+    /// How old a write that never came to its end must be for its chunks to go, and longer than any body takes to
+    /// arrive; the same on every node [default: 24h]
+    #[arg(long, env = "RINGFORT_ORPHAN_AGE")]
+    pub(crate) orphan_age: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     pub(crate) drain_delay: Option<Span>,
@@ -298,6 +308,7 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         sweep: sweep_pace(args.sweep_interval)?,
         join: JoinPace::default(),
         scrub: scrub_pace(args.scrub_interval)?,
+        garbage: garbage_pace(args.gc_interval, args.tombstone_age, args.orphan_age)?,
     };
     let node = open_node(config, environment.clone(), &layouts).await?;
     let membership = match (membership, token) {
@@ -360,6 +371,28 @@ pub(crate) fn scrub_pace(interval: Option<Span>) -> Result<ScrubPace, Failure> {
         ));
     }
     Ok(ScrubPace { every, ..default })
+}
+
+/// How garbage is collected, from settings.
+pub(crate) fn garbage_pace(
+    interval: Option<Span>,
+    tombstone_age: Option<Span>,
+    orphan_age: Option<Span>,
+) -> Result<GarbagePace, Failure> {
+    let default = GarbagePace::default();
+    let span = |name: &str, given: Option<Span>, default: Duration| {
+        let span = given.map_or(default, |span| span.0);
+        if span < Duration::from_secs(1) {
+            return Err(Failure::usage(format!("{name} must be 1s or more")));
+        }
+        Ok(span)
+    };
+    Ok(GarbagePace {
+        every: span("--gc-interval", interval, default.every)?,
+        tombstone_age: span("--tombstone-age", tombstone_age, default.tombstone_age)?,
+        orphan_age: span("--orphan-age", orphan_age, default.orphan_age)?,
+        ..default
+    })
 }
 
 fn open_authority(

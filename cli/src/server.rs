@@ -86,6 +86,16 @@ pub(crate) struct ServerArgs {
     /// From one reading of everything on a disk to the next [default: 14d]
     #[arg(long, env = "RINGFORT_SCRUB_INTERVAL")]
     scrub_interval: Option<Span>,
+    /// Between two collections of garbage [default: 10m]
+    #[arg(long, env = "RINGFORT_GC_INTERVAL")]
+    gc_interval: Option<Span>,
+    /// How long a deleted key's row is kept; the same on every node [default: 24h]
+    #[arg(long, env = "RINGFORT_TOMBSTONE_AGE")]
+    tombstone_age: Option<Span>,
+    /// How old a write that never came to its end must be for its chunks to go, and longer than any body takes to
+    /// arrive; the same on every node [default: 24h]
+    #[arg(long, env = "RINGFORT_ORPHAN_AGE")]
+    orphan_age: Option<Span>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     drain_delay: Option<Span>,
@@ -323,6 +333,11 @@ async fn open_nodes(
             sweep: crate::node::sweep_pace(args.sweep_interval)?,
             join: JoinPace::default(),
             scrub: crate::node::scrub_pace(args.scrub_interval)?,
+            garbage: crate::node::garbage_pace(
+                args.gc_interval,
+                args.tombstone_age,
+                args.orphan_age,
+            )?,
         };
         for disk in &config.disks {
             ringfort_storage_node::control::file::create_folder(disk).map_err(Failure::usage)?;

@@ -290,13 +290,15 @@ impl Coordinator {
         (digest(data.clone()).await == chunk.blake3).then_some(data)
     }
 
-    /// Deletes chunks from all their replicas after `grace`. Fire and forget: what is missed is garbage that names
-    /// its owner, and is found by that.
+    /// Deletes chunks from all their replicas after `grace`. A replica that is away is told when it is back; what is
+    /// missed all the same (this process ends, a node crashes within the grace) is garbage that names its owner, and is
+    /// found by that.
     pub fn delete_chunks(&self, chunks: Vec<ChunkRef>, grace: Duration) {
         if chunks.is_empty() {
             return;
         }
         let Some(view) = self.view() else { return };
+        self.inner.hints.forget_chunks(&chunks);
         // A chunk may still be on its way to its slowest replica: a deletion that overtakes it would leave it behind.
         let grace = grace.max(self.inner.options.call_timeout);
         let mut by_node: HashMap<_, Vec<_>> = HashMap::new();
@@ -322,7 +324,8 @@ impl Coordinator {
                         .call(node, Lane::Repair, request, Bytes::new())
                         .await;
                     if let Err(error) = reply {
-                        warn!(%node, %error, count = batch.len(), "chunks were not deleted; they are garbage until they are collected");
+                        warn!(%node, %error, count = batch.len(), "chunks were not deleted; the node is told again when it is back");
+                        coordinator.inner.hints.deletions_missed(batch);
                     }
                 }
             });

@@ -1,17 +1,18 @@
-//! Hints: which rows and chunks a replica missed while this gateway wrote them, delivered when it answers again.
+//! Hints: which rows and chunks a replica missed while this gateway wrote them, and which deletions, delivered when it
+//! answers again.
 //!
 //! In memory and bounded: a hint that is lost costs time, not truth, for the next reader and the sweep between
-//! replicas find the same.
+//! replicas find the same; a deletion that is forgotten is found by the collection of orphans.
 
 use super::{BucketRef, Coordinator};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
-use ringfort_ring::id::DiskId;
+use ringfort_ring::id::{DiskId, PartitionId};
 use ringfort_ring::quorum::Replica;
 use ringfort_wire::id::{ChunkId, RowKey};
 use ringfort_wire::manifest::{ChunkOwner, ChunkRef};
-use ringfort_wire::message::NoteChunksRequest;
+use ringfort_wire::message::{DeleteChunksRequest, NoteChunksRequest};
 use ringfort_wire::transport::Lane;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,6 +32,8 @@ pub(super) struct Hints {
 struct Missed {
     rows: BTreeMap<RowKey, BucketRef>,
     chunks: BTreeMap<ChunkId, (ChunkRef, ChunkOwner, Replica)>,
+    /// Chunks whose deletion it missed.
+    deletions: BTreeMap<ChunkId, (Replica, PartitionId)>,
     is_being_delivered: bool,
 }
 
@@ -46,10 +49,33 @@ impl Hints {
     pub(super) fn chunk_missed(&self, replica: Replica, chunk: ChunkRef, owner: &ChunkOwner) {
         let mut missed = self.missed.lock();
         let missed = missed.entry(replica.disk).or_default();
-        if missed.chunks.len() < REMEMBERED_MAX {
+        // What is deleted is not to be fetched again.
+        let is_deleted = missed.deletions.contains_key(&chunk.id);
+        if missed.chunks.len() < REMEMBERED_MAX && !is_deleted {
             missed
                 .chunks
                 .insert(chunk.id, (chunk, owner.clone(), replica));
+        }
+    }
+
+    /// Chunks are to be deleted: nobody needs them any more.
+    pub(super) fn forget_chunks(&self, chunks: &[ChunkRef]) {
+        for missed in self.missed.lock().values_mut() {
+            if !missed.chunks.is_empty() {
+                for chunk in chunks {
+                    missed.chunks.remove(&chunk.id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn deletions_missed(&self, chunks: &[(Replica, PartitionId, ChunkId)]) {
+        let mut missed = self.missed.lock();
+        for (replica, partition, chunk) in chunks {
+            let missed = missed.entry(replica.disk).or_default();
+            if missed.deletions.len() < REMEMBERED_MAX {
+                missed.deletions.insert(*chunk, (*replica, *partition));
+            }
         }
     }
 
@@ -57,14 +83,18 @@ impl Hints {
     pub(super) fn waiting(&self) -> (usize, usize) {
         let missed = self.missed.lock();
         missed.values().fold((0, 0), |(rows, chunks), missed| {
-            (rows + missed.rows.len(), chunks + missed.chunks.len())
+            let chunks = chunks + missed.chunks.len() + missed.deletions.len();
+            (rows + missed.rows.len(), chunks)
         })
     }
 
     fn begin(&self, serving: &HashSet<DiskId>) -> Vec<DiskId> {
         let mut missed = self.missed.lock();
         missed.retain(|_, missed| {
-            missed.is_being_delivered || !missed.rows.is_empty() || !missed.chunks.is_empty()
+            missed.is_being_delivered
+                || !missed.rows.is_empty()
+                || !missed.chunks.is_empty()
+                || !missed.deletions.is_empty()
         });
         let mut disks = Vec::new();
         for (disk, missed) in missed.iter_mut() {
@@ -104,6 +134,20 @@ impl Hints {
         taken
     }
 
+    fn take_deletions(&self, disk: DiskId) -> Vec<(Replica, PartitionId, ChunkId)> {
+        let mut missed = self.missed.lock();
+        let Some(missed) = missed.get_mut(&disk) else {
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        while taken.len() < BATCH
+            && let Some((chunk, (replica, partition))) = missed.deletions.pop_first()
+        {
+            taken.push((replica, partition, chunk));
+        }
+        taken
+    }
+
     fn end(&self, disk: DiskId) {
         if let Some(missed) = self.missed.lock().get_mut(&disk) {
             missed.is_being_delivered = false;
@@ -133,8 +177,13 @@ impl Coordinator {
         loop {
             let chunks = self.inner.hints.take_chunks(disk);
             let rows = self.inner.hints.take_rows(disk);
-            if chunks.is_empty() && rows.is_empty() {
+            let deletions = self.inner.hints.take_deletions(disk);
+            if chunks.is_empty() && rows.is_empty() && deletions.is_empty() {
                 return;
+            }
+            let are_deleted = deletions.is_empty() || self.delete_on(disk, &deletions).await;
+            if !are_deleted {
+                self.inner.hints.deletions_missed(&deletions);
             }
             let are_chunks_noted = chunks.is_empty() || self.note_chunks(disk, &chunks).await;
             if !are_chunks_noted {
@@ -151,7 +200,7 @@ impl Coordinator {
                 .filter(|(_, _, mended)| std::future::ready(mended.is_err()))
                 .collect::<Vec<_>>()
                 .await;
-            let is_stuck = !mended.is_empty() || !are_chunks_noted;
+            let is_stuck = !mended.is_empty() || !are_chunks_noted || !are_deleted;
             for (row, bucket, _) in mended {
                 let replica = Replica {
                     disk,
@@ -164,6 +213,24 @@ impl Coordinator {
                 return;
             }
         }
+    }
+
+    /// Tells a node which chunks to delete. Whoever reads them has done so long since, or was cut off.
+    async fn delete_on(&self, disk: DiskId, chunks: &[(Replica, PartitionId, ChunkId)]) -> bool {
+        let node = self
+            .view()
+            .and_then(|view| view.layout.node_of(disk).map(|node| node.id));
+        let Some(node) = node else {
+            return false;
+        };
+        let grace_ms = self.inner.options.delete_grace.as_millis();
+        let request = DeleteChunksRequest {
+            grace_ms: u32::try_from(grace_ms).unwrap_or(u32::MAX),
+            chunks: chunks.to_vec(),
+        };
+        self.call(node, Lane::Repair, request, Bytes::new())
+            .await
+            .is_ok()
     }
 
     /// Tells a node which chunks it should have: it fetches them from its peers.
@@ -183,5 +250,47 @@ impl Coordinator {
         self.call(node, Lane::Repair, request, Bytes::new())
             .await
             .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_ring::id::Epoch;
+    use ringfort_wire::id::{BucketId, ObjectKey, UploadId};
+    use ringfort_wire::manifest::BodyOwner;
+
+    #[test]
+    fn a_deletion_is_remembered_and_takes_the_place_of_a_chunk_to_be_fetched() {
+        let hints = Hints::default();
+        let replica = Replica {
+            disk: DiskId::from_u128(1),
+            joined: Epoch(1),
+        };
+        let chunk = |n| ChunkRef {
+            id: ChunkId([n; 16]),
+            len: 1,
+            blake3: [n; 32],
+        };
+        let owner = ChunkOwner {
+            bucket: BucketId([1; 16]),
+            partition: PartitionId(0),
+            key: ObjectKey::parse("k").expect("a legal key"),
+            owner: BodyOwner::Upload(UploadId([2; 16])),
+        };
+        hints.chunk_missed(replica, chunk(1), &owner);
+        hints.chunk_missed(replica, chunk(2), &owner);
+        hints.forget_chunks(&[chunk(1)]);
+        let missed = [(replica, PartitionId(7), chunk(1).id)];
+        hints.deletions_missed(&missed);
+        hints.chunk_missed(replica, chunk(1), &owner);
+        assert_eq!(hints.waiting(), (0, 2));
+        let serving = HashSet::from([replica.disk]);
+        assert_eq!(hints.begin(&serving), [replica.disk]);
+        let fetched: Vec<_> = hints.take_chunks(replica.disk);
+        assert_eq!(fetched.len(), 1);
+        assert_eq!(fetched[0].0, chunk(2));
+        assert_eq!(hints.take_deletions(replica.disk), missed);
+        assert_eq!(hints.waiting(), (0, 0));
     }
 }

@@ -9,6 +9,7 @@ mod chunks;
 #[cfg(test)]
 mod fake;
 mod fanout;
+mod garbage;
 mod health;
 mod hints;
 mod key_queue;

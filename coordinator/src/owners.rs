@@ -56,10 +56,22 @@ impl Coordinator {
             .bucket_of_row(owner.bucket, owner.partition, held, &row)
             .await?;
         let read = self.read::<KeyState>(bucket, &row, false).await?;
-        let Some(state) = read.state else {
+        self.named_by(read.state.as_ref(), &owner.owner).await
+    }
+
+    /// What a key's value names of an owner's chunks.
+    ///
+    /// # Errors
+    /// Where the list of the body is stored as chunks, as fetching them.
+    pub async fn named_by(
+        &self,
+        state: Option<&KeyState>,
+        owner: &BodyOwner,
+    ) -> Result<Owned, ReadError> {
+        let Some(state) = state else {
             return Ok(Owned::Nothing);
         };
-        if let Some(head) = state.head.filter(|head| head.owner == owner.owner) {
+        if let Some(head) = state.head.as_ref().filter(|head| head.owner == *owner) {
             let list = self.body_list(&head.body).await?;
             let mut chunks: HashSet<_> = list.chunks.iter().map(|chunk| chunk.id).collect();
             if let BodyPlace::Listed(listing) = &head.body {
@@ -67,14 +79,9 @@ impl Coordinator {
             }
             return Ok(Owned::Chunks(chunks));
         }
-        let BodyOwner::Upload(id) = owner.owner else {
-            return Ok(Owned::Nothing);
-        };
-        let is_open = state.uploads.iter().any(|upload| upload.id == id);
-        Ok(if is_open {
-            Owned::OpenUpload
-        } else {
-            Owned::Nothing
+        Ok(match owner {
+            BodyOwner::Upload(id) if state.has_open(*id) => Owned::OpenUpload,
+            BodyOwner::Upload(_) | BodyOwner::Operation(_) => Owned::Nothing,
         })
     }
 }

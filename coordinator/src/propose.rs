@@ -13,12 +13,15 @@ use super::{
 use bytes::Bytes;
 use outcome::{Reached, Sent, Setback, is_full};
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason};
 use ringfort_ring::register::operations::{OperationRecord, RecentOperations};
 use ringfort_ring::register::proposer::{Decision, Promise, Proposer, Step, Value};
 use ringfort_wire::id::{BucketId, RowKey};
-use ringfort_wire::message::{AcceptReply, AcceptRequest, PrepareReply, PrepareRequest};
+use ringfort_wire::message::{
+    AcceptReply, AcceptRequest, PrepareBoundRequest, PrepareReply, PrepareRequest,
+};
 use ringfort_wire::transport::Lane;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,22 +101,56 @@ impl Coordinator {
         row: &RowKey,
         must_write: bool,
     ) -> Result<(), WriteError> {
+        let decision = if must_write {
+            Decision::Rewrite
+        } else {
+            Decision::Settle
+        };
+        let written = self.identity_round::<S>(bucket, row, decision, None);
+        written.await.map(|_| ())
+    }
+
+    /// Writes the register's value anew, with a birth bound in the Prepare: from then on no operation on this partition
+    /// that was born before it can begin a round. The value that was written: an operation born before the bound that
+    /// this value does not name can never be chosen (DESIGN 4.13).
+    ///
+    /// # Errors
+    /// As [`Coordinator::propose`]. Then nothing may be concluded.
+    pub async fn write_with_bound<S: RegisterState>(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        bound: Timestamp,
+    ) -> Result<Option<S>, WriteError> {
+        let written = self
+            .identity_round::<S>(bucket, row, Decision::Rewrite, Some(bound))
+            .await?;
+        let state = written.map(|bytes| S::decode_state(&bytes)).transpose();
+        state.map_err(|error| WriteError::Corrupt(error.to_string()))
+    }
+
+    /// An identity round; the encoded value that is chosen by it, `None` over the empty register.
+    async fn identity_round<S: RegisterState>(
+        &self,
+        bucket: BucketRef,
+        row: &RowKey,
+        decision: Decision,
+        bound: Option<Timestamp>,
+    ) -> Result<Option<Bytes>, WriteError> {
         let operation = self.operation(None);
         let turn = timeout_at(operation.deadline, self.inner.queue.turn(row)).await;
         let Ok(_turn) = turn else {
             return Err(WriteError::Conflict);
         };
         let mut round: Round<'_, S, ()> = Round::begin(self, bucket, row, &operation)?;
-        round.identity = Some(if must_write {
-            Decision::Rewrite
-        } else {
-            Decision::Settle
-        });
+        round.identity = Some(decision);
+        round.bound = bound;
         let mut attempt: u32 = 0;
         loop {
             let never = |_: Seen<'_, S>| Change::Refuse(());
             match round.attempt(never).await {
-                Ok(done) => return done.map(|_| ()),
+                // What the promises of this last attempt showed is what its Accept carried.
+                Ok(done) => return done.map(|_| round.shown.and_then(|shown| shown.state)),
                 Err(setback) => {
                     attempt += 1;
                     if let Some(error) = round.after(setback, attempt).await {
@@ -134,6 +171,8 @@ struct Round<'a, S, R> {
     proposer: Proposer<Bytes>,
     /// Set for identity rounds, which have no operation of their own.
     identity: Option<Decision>,
+    /// The birth bound that an identity write carries.
+    bound: Option<Timestamp>,
     pending: Pending<S, R>,
     /// What earlier attempts' Accepts may have written, and over what: their fate is learnt later.
     sent: Vec<Sent<S>>,
@@ -173,6 +212,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
             proposer: Proposer::new(place.rule.clone()),
             place,
             identity: None,
+            bound: None,
             pending: Pending::Nothing,
             sent: Vec::new(),
             shown: None,
@@ -241,16 +281,21 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         let claim = self.claim(self.identity.is_none());
         let (partition, key) = (self.place.partition, self.row.clone());
         let targets = self.place.targets();
-        let mut answers = self.coordinator.fan_out(Lane::Metadata, &targets, |to| {
-            let key = key.clone();
-            let request = PrepareRequest {
-                to,
-                partition,
-                key,
-                claim,
-            };
-            (request, Bytes::new())
-        });
+        let request = |to| PrepareRequest {
+            to,
+            partition,
+            key: key.clone(),
+            claim,
+        };
+        let mut answers = match self.bound {
+            None => self
+                .coordinator
+                .fan_out(Lane::Metadata, &targets, |to| (request(to), Bytes::new())),
+            Some(bound) => self.coordinator.fan_out(Lane::Repair, &targets, |to| {
+                let prepare = request(to);
+                (PrepareBoundRequest { prepare, bound }, Bytes::new())
+            }),
+        };
         let deadline = self.attempt_deadline();
         loop {
             let Ok(Some((from, reply))) = timeout_at(deadline, answers.next()).await else {

@@ -189,6 +189,10 @@ pub enum WriteError {
     /// Nothing was written: other writers were always faster.
     #[error("other writers of the key were always faster")]
     Conflict,
+    /// Nothing was written, and nothing will be under this identity: the operation began so long ago that its chunks
+    /// count as left behind. Start over, with a new identity and new chunks.
+    #[error("the operation began too long ago")]
+    TooOld,
     /// It may have happened, once.
     #[error("the outcome is unknown: {0}")]
     OutcomeUnknown(String),

@@ -3,8 +3,9 @@
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::repair::{
-    Board, JoinPace, JoinTotals, Joiner, LEAVE_GRACE, Leaver, ScrubPace, Scrubber, Spending,
-    SweepPace, SweepReport, SweepTotals, Sweeper, kept_on, sweep_disk,
+    Board, Collector, GarbageMemory, GarbagePace, GarbageReport, GarbageTotals, JoinPace,
+    JoinTotals, Joiner, LEAVE_GRACE, Leaver, ScrubPace, Scrubber, Spending, SweepPace, SweepReport,
+    SweepTotals, Sweeper, collect_disk, kept_on, sweep_disk,
 };
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
@@ -42,6 +43,8 @@ pub struct NodeConfig {
     pub join: JoinPace,
     /// How disks are read back.
     pub scrub: ScrubPace,
+    /// How garbage is collected.
+    pub garbage: GarbagePace,
 }
 
 /// Why a node cannot start.
@@ -99,6 +102,7 @@ struct Inner {
     coordinator: OnceLock<Arc<Coordinator>>,
     scrubs: Mutex<Board>,
     scrub_ordered: Notify,
+    garbage: Mutex<GarbageTotals>,
     started: Instant,
 }
 
@@ -156,6 +160,7 @@ impl Node {
                 coordinator: OnceLock::new(),
                 scrubs: Mutex::new(scrubs),
                 scrub_ordered: Notify::new(),
+                garbage: Mutex::default(),
                 started: Instant::now(),
             }),
         }))
@@ -228,6 +233,16 @@ impl Node {
         StartScrubReply { passes }
     }
 
+    /// What its collections of garbage have found and done since the node started.
+    #[must_use]
+    pub fn garbage_totals(&self) -> GarbageTotals {
+        *self.inner.garbage.lock()
+    }
+
+    pub(crate) fn garbage_pace(&self) -> &GarbagePace {
+        &self.inner.config.garbage
+    }
+
     /// Follows the layout and keeps the disks well, until `shutdown` turns true. Run it once. `coordinator` is what its
     /// repairs propose through.
     pub async fn run(
@@ -254,9 +269,15 @@ impl Node {
         };
         let sweeper = Sweeper {
             transport: Arc::clone(&transport),
-            coordinator,
+            coordinator: Arc::clone(&coordinator),
             environment: self.inner.environment.clone(),
             pace: self.inner.config.sweep,
+        };
+        let collector = Collector {
+            transport: Arc::clone(&transport),
+            coordinator,
+            environment: self.inner.environment.clone(),
+            pace: self.inner.config.garbage,
         };
         let jobs = async {
             tokio::join!(
@@ -267,6 +288,7 @@ impl Node {
                 self.sweep(&sweeper),
                 self.change_places(&joiner),
                 scrubber.run(&self.inner.disks),
+                self.collect_garbage(&collector),
             );
         };
         tokio::select! {
@@ -387,6 +409,34 @@ impl Node {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
                 }
             }
+        }
+    }
+
+    async fn collect_garbage(&self, collector: &Collector) {
+        let mut memory: Vec<GarbageMemory> = Vec::new();
+        memory.resize_with(self.inner.disks.len(), GarbageMemory::default);
+        loop {
+            // Each node begins at its own time: two that act at once do no harm, and work twice.
+            let every_ms = u64::try_from(collector.pace.every.as_millis()).unwrap_or(u64::MAX);
+            let spread_ms = self.inner.environment.random_below(every_ms.max(4) / 4);
+            tokio::time::sleep(collector.pace.every + Duration::from_millis(spread_ms)).await;
+            let Some(layout) = self.layout() else {
+                continue;
+            };
+            let mut whole = GarbageReport::default();
+            for (disk, memory) in self.inner.disks.iter().zip(&mut memory) {
+                whole.add(&collect_disk(collector, memory, disk, &layout).await);
+            }
+            if whole.did_anything() {
+                tracing::info!(
+                    rows = whole.rows_dropped,
+                    orphans = whole.orphans,
+                    chunks = whole.chunks_deleted,
+                    bytes = whole.chunk_bytes_deleted,
+                    "garbage was collected"
+                );
+            }
+            self.inner.garbage.lock().add(whole);
         }
     }
 

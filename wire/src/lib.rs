@@ -1,6 +1,7 @@
 //! The words two Ringfort processes exchange, and their bytes.
 
 pub mod authority;
+pub mod catalog;
 pub mod client;
 pub mod environment;
 pub mod error;

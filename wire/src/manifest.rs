@@ -188,6 +188,11 @@ pub struct EndedUpload {
     pub how: UploadEnd,
 }
 
+impl EndedUpload {
+    /// How long it is remembered: so long the same Complete again gets the same answer.
+    pub const KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+}
+
 /// How an upload ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadEnd {
@@ -291,6 +296,21 @@ impl KeyState {
     pub fn is_tombstone(&self) -> bool {
         self.head.is_none() && self.uploads.is_empty()
     }
+
+    /// Whether the row as a whole may go once it is old enough (DESIGN 4.10): a tombstone that carries nothing. Ended
+    /// uploads count while they are remembered, and so do fields of later releases, whatever they mean.
+    #[must_use]
+    pub fn is_collectable(&self, now_ms: u64) -> bool {
+        let is_over =
+            |ended: &EndedUpload| now_ms.saturating_sub(ended.ended_ms) >= EndedUpload::KEPT_MS;
+        self.is_tombstone() && self.ended.iter().all(is_over) && self.extensions.is_empty()
+    }
+
+    /// Whether an upload is open.
+    #[must_use]
+    pub fn has_open(&self, upload: UploadId) -> bool {
+        self.uploads.iter().any(|open| open.id == upload)
+    }
 }
 
 impl PartState {
@@ -323,6 +343,12 @@ impl PartState {
         named
             .and_then(|(_, bytes)| postcard::from_bytes(bytes).ok())
             .unwrap_or_default()
+    }
+
+    /// Whether the row as a whole may go once it is old enough: it names no part and no chunks, and carries nothing.
+    #[must_use]
+    pub fn is_collectable(&self) -> bool {
+        self.part.is_none() && self.extensions.is_empty()
     }
 
     /// Leaves nothing but the operations: the part's upload has ended.
@@ -370,6 +396,56 @@ mod tests {
             state.replace(part(4));
         }
         assert_eq!(state.replaced().len(), PartState::REPLACED_MAX);
+    }
+
+    #[test]
+    fn a_row_goes_only_when_nothing_is_left_to_tell() {
+        const NOW_MS: u64 = 10 * EndedUpload::KEPT_MS;
+        let ended = |ended_ms| EndedUpload {
+            id: UploadId([1; 16]),
+            ended_ms,
+            how: UploadEnd::Aborted,
+        };
+        let empty = KeyState::default();
+        assert!(empty.is_collectable(NOW_MS));
+        let old = KeyState {
+            ended: vec![ended(NOW_MS - EndedUpload::KEPT_MS)],
+            ..KeyState::default()
+        };
+        assert!(old.is_collectable(NOW_MS));
+        assert!(!old.is_collectable(NOW_MS - 1));
+        let carrying = KeyState {
+            extensions: vec![(9, vec![])],
+            ..KeyState::default()
+        };
+        assert!(!carrying.is_collectable(NOW_MS));
+        let open = KeyState {
+            uploads: vec![OpenUpload {
+                id: UploadId([1; 16]),
+                initiated_ms: 0,
+                initiator: String::new(),
+                headers: Vec::new(),
+                metadata: Vec::new(),
+                checksum: None,
+                extensions: Vec::new(),
+            }],
+            ..KeyState::default()
+        };
+        assert!(!open.is_collectable(NOW_MS));
+        assert!(open.has_open(UploadId([1; 16])) && !open.has_open(UploadId([2; 16])));
+        let mut part = PartState::default();
+        assert!(part.is_collectable());
+        part.replace(PartHead {
+            modified_ms: 0,
+            size: 0,
+            md5: [0; 16],
+            checksums: Vec::new(),
+            chunks: Vec::new(),
+            extensions: Vec::new(),
+        });
+        assert!(!part.is_collectable());
+        part.clear();
+        assert!(part.is_collectable());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl<S: RegisterState, R: Send> Round<'_, S, R> {
                     return Some(if has_left {
                         WriteError::OutcomeUnknown("the operation is too old".to_owned())
                     } else {
-                        WriteError::Conflict
+                        WriteError::TooOld
                     });
                 }
                 Reason::Epoch => {

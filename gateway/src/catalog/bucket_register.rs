@@ -15,7 +15,7 @@ use ringfort_ring::id::Generation;
 use ringfort_wire::message::{After, ListWhat};
 
 /// What the names of buckets' registers begin with.
-pub(super) const PREFIX: &str = "bucket/";
+pub(super) const PREFIX: &str = ringfort_wire::catalog::BUCKET_PREFIX;
 
 /// The register of a bucket.
 pub(super) fn register_name(name: &BucketName) -> String {
@@ -182,6 +182,13 @@ mod tests {
             ..record()
         };
         assert_eq!(live(&back), expected);
+    }
+
+    #[test]
+    fn a_node_finds_the_id_in_a_record() {
+        let bytes = crate::catalog::record::encode(&record());
+        let id = ringfort_wire::catalog::bucket_id(&bytes);
+        assert_eq!(id, Some(record().id));
     }
 
     #[test]

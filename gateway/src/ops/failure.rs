@@ -110,7 +110,9 @@ fn write_refusal(error: &WriteError) -> S3Error {
             ErrorCode::SlowDown,
             "The storage nodes' disks are full. Nothing was written.",
         ),
-        WriteError::Conflict | WriteError::BucketChanged => ErrorCode::SlowDown.into(),
+        WriteError::Conflict | WriteError::BucketChanged | WriteError::TooOld => {
+            ErrorCode::SlowDown.into()
+        }
         WriteError::Corrupt(_) => ErrorCode::InternalError.into(),
     }
 }
@@ -153,6 +155,7 @@ mod tests {
             WriteError::NotEnoughReplicas(String::new()),
             WriteError::Full,
             WriteError::Conflict,
+            WriteError::TooOld,
         ] {
             assert_eq!(refusal(&error.into()).status(), 503);
         }

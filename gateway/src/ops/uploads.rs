@@ -10,7 +10,7 @@ use ringfort_wire::manifest::{EndedUpload, KeyState, OpenUpload};
 /// Open uploads of one key. They travel with every write of the key, so they cannot be without number.
 pub(super) const OPEN_MAX: usize = 1_000;
 /// How long an ended upload is remembered, for the answers to retries.
-const ENDED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+const ENDED_KEPT_MS: u64 = EndedUpload::KEPT_MS;
 /// And how many of them.
 const ENDED_MAX: usize = 64;
 

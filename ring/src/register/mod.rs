@@ -4,9 +4,13 @@
 //! - [`horizon`]: promises that survive a restart without an fsync each;
 //! - [`proposer`]: the rounds of one operation over all its attempts;
 //! - [`reader`]: when a read may be answered;
-//! - [`operations`]: which operations a value has seen.
+//! - [`operations`]: which operations a value has seen;
+//! - [`collect`]: when a tombstone may be dropped;
+//! - [`bound`]: when the chunks of an operation that never happened may go.
 
 pub mod acceptor;
+pub mod bound;
+pub mod collect;
 pub mod horizon;
 pub mod operations;
 pub mod proposer;

@@ -16,6 +16,7 @@ pub mod scrub;
 pub mod segment;
 mod store;
 mod types;
+pub(crate) mod walk;
 mod write_gate;
 
 use checkpoint::Checkpointer;

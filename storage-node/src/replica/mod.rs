@@ -7,6 +7,7 @@
 mod chunks;
 mod compare;
 mod deletions;
+mod garbage;
 mod generations;
 mod horizon;
 mod learner;

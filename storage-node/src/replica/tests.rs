@@ -2,6 +2,8 @@
 //! One disk's replica against the rules of DESIGN 4: what is promised, accepted, shown and refused, also after a
 //! crash.
 
+mod garbage;
+
 use super::*;
 use crate::disk::Disk;
 use crate::disk::simulated::SimulatedDisk;

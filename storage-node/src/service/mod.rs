@@ -115,6 +115,30 @@ async fn answer(
         Request::ScrubStatus(_) => plain(Response::ScrubStatus(ScrubStatusReply {
             disks: node.scrub_status(),
         })),
+        Request::SurveyTombstones(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::SurveyTombstones(
+                disk.survey_tombstones(request).await?,
+            ))
+        }
+        Request::RaiseFloor(request) => {
+            let disk = node.disk(request.to.disk)?;
+            let age_ms = node.garbage_pace().tombstone_age_ms();
+            plain(Response::RaiseFloor(
+                disk.raise_floor(request, age_ms).await?,
+            ))
+        }
+        Request::DropRows(request) => {
+            let disk = node.disk(request.to.disk)?;
+            plain(Response::DropRows(disk.drop_rows(request).await?))
+        }
+        Request::PrepareBound(request) => {
+            let disk = node.disk(request.prepare.to.disk)?;
+            let age_ms = node.garbage_pace().orphan_age_ms();
+            plain(Response::PrepareBound(
+                disk.prepare_bound(request, age_ms).await?,
+            ))
+        }
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
             layout: node

@@ -8,7 +8,7 @@ use super::mutation::Mutation;
 use super::world::{Event, World};
 use crate::checkers::history::{Answer, Condition, Request as Asked};
 use ringfort_ring::ballot::Ballot;
-use ringfort_ring::hlc::Clock;
+use ringfort_ring::hlc::{Clock, Timestamp};
 use ringfort_ring::id::{Epoch, Generation, Incarnation};
 use ringfort_ring::quorum::{QuorumRule, Replica as Identity, majority};
 use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
@@ -38,6 +38,8 @@ struct Active {
     asked: Asked,
     /// Its identity, the same over all attempts.
     id: [u8; 16],
+    /// When it was born, where its body is in chunks.
+    born: Option<Timestamp>,
     call: u64,
     epoch: Epoch,
     attempts_left: u64,
@@ -148,6 +150,7 @@ impl Gateway {
             key,
             asked,
             id,
+            born: self.store_chunks(world, purpose, key, asked),
             call: 0,
             epoch: self.epoch,
             attempts_left: attempts,
@@ -163,7 +166,44 @@ impl Gateway {
             past: Ballot::ZERO,
             heard: Vec::new(),
         };
+        if op.born.is_some() {
+            return self.stream(world, op);
+        }
         self.attempt(world, op);
+    }
+
+    /// Some writes have their bodies in chunks, which are stored before anything is proposed. Their owner is the
+    /// operation, with its birth.
+    fn store_chunks(
+        &mut self,
+        world: &mut World,
+        purpose: Purpose,
+        key: usize,
+        asked: Asked,
+    ) -> Option<Timestamp> {
+        let (Purpose::Client(_), Asked::Put(value, _)) = (purpose, asked) else {
+            return None;
+        };
+        if world.settings.bodies == 0 || !world.random.chance(world.settings.bodies) {
+            return None;
+        }
+        let born = self.clock.tick(world.wall_ms(self.offset_ms));
+        world.chunks.on_stored(value.writer, key, born);
+        Some(born)
+    }
+
+    /// The body comes in: the round begins when it is there.
+    fn stream(&mut self, world: &mut World, mut op: Active) {
+        op.call = world.fresh_call();
+        let delay = world.random.below(world.settings.body_us);
+        world.after(
+            delay,
+            Event::Retry {
+                gateway: self.index,
+                call: op.call,
+            },
+        );
+        self.active.push(op);
     }
 
     /// The rule of an epoch, as this gateway takes it.
@@ -210,10 +250,14 @@ impl Gateway {
             epoch: op.epoch,
             generation: Generation(0),
             ballot,
-            born: None,
+            born: op.born,
         };
         let members = op.proposer.members();
-        let request = Request::Prepare { key: op.key, claim };
+        let request = Request::Prepare {
+            key: op.key,
+            claim,
+            bound: None,
+        };
         self.send_round(world, &mut op, &members, &request);
         self.active.push(op);
     }
@@ -359,7 +403,7 @@ impl Gateway {
             }
         }
         op.proposer.decide(Decision::Write, Ballot::ZERO);
-        self.send_accept(world, op, value);
+        self.send_accept(world, op, value, Which::New);
     }
 
     fn learn(&mut self, world: &mut World, refusal: &Refusal, from: Identity) {
@@ -505,7 +549,7 @@ impl Gateway {
             Step::Decide => self.decide(world, op),
             Step::SendAccept(which) => {
                 let value = Self::make(&op, which);
-                self.send_accept(world, op, value);
+                self.send_accept(world, op, value, which);
             }
             Step::Done(outcome) => {
                 let answer = match outcome {
@@ -530,6 +574,19 @@ impl Gateway {
                         },
                     );
                 }
+                if let (Outcome::Written(_), Some(seen)) = (outcome, content_of(op.seen.as_ref())) {
+                    // What the chosen value was built on and replaced.
+                    world.chunks.delete(seen.writer, op.key);
+                }
+                self.give_up_chunks(world, &op, answer);
+                self.finish(op, answer);
+            }
+            Step::Retry { why: Some(why), .. } if why.reason == Reason::Bound => {
+                let answer = match op.proposer.give_up() {
+                    Ok(_) => Answer::Unknown,
+                    Err(_) => Answer::NotApplied,
+                };
+                self.give_up_chunks(world, &op, answer);
                 self.finish(op, answer);
             }
             Step::Retry { past, why } => {
@@ -627,13 +684,13 @@ impl Gateway {
         })
     }
 
-    fn send_accept(&mut self, world: &mut World, mut op: Active, value: Shared) {
+    fn send_accept(&mut self, world: &mut World, mut op: Active, value: Shared, which: Which) {
         let ballot = op.proposer.ballot();
         let claim = Claim {
             epoch: op.epoch,
             generation: Generation(0),
             ballot,
-            born: None,
+            born: op.born.filter(|_| which == Which::New),
         };
         op.sent = Some(value.clone());
         let members = op.proposer.members();
@@ -676,6 +733,15 @@ impl Gateway {
             },
         );
         self.active.push(op);
+    }
+
+    /// A write that is definitely not applied takes its chunks away.
+    fn give_up_chunks(&self, world: &mut World, op: &Active, answer: Answer) {
+        if let (Answer::NotApplied | Answer::ConditionFailed, Asked::Put(value, _)) =
+            (answer, op.asked)
+        {
+            world.chunks.delete(value.writer, op.key);
+        }
     }
 
     fn finish(&mut self, op: Active, answer: Answer) {

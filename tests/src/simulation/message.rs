@@ -31,6 +31,7 @@ pub(super) enum Process {
     Replica(usize),
     Gateway(usize),
     Collector,
+    Gatherer,
     Mover,
 }
 
@@ -46,6 +47,8 @@ pub(super) enum Request {
     Prepare {
         key: usize,
         claim: Claim,
+        /// The birth bound of an identity write that buries orphans.
+        bound: Option<Timestamp>,
     },
     Accept {
         key: usize,
@@ -64,6 +67,7 @@ pub(super) enum Request {
         epoch: Epoch,
         floor: Ballot,
         horizon: Timestamp,
+        bound: Timestamp,
     },
     SyncRead {
         key: usize,
@@ -96,7 +100,11 @@ pub(super) enum Reply {
     Promised(Promise<Shared>),
     Accepted,
     Row(Ballot, Option<Shared>),
-    Guard { floor: Ballot, horizon: Timestamp },
+    Guard {
+        floor: Ballot,
+        horizon: Timestamp,
+        bound: Timestamp,
+    },
     Tombstone(Option<Ballot>),
     Done,
     Refused(Refusal),

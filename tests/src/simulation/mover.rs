@@ -35,6 +35,7 @@ pub(super) struct Mover {
     heard: Vec<Identity>,
     floor: Ballot,
     horizon: Timestamp,
+    bound: Timestamp,
     rows: Vec<(Identity, Ballot, Option<Shared>)>,
     copy: Option<(Ballot, Shared)>,
     is_settling: bool,
@@ -54,6 +55,7 @@ impl Mover {
             heard: Vec::new(),
             floor: Ballot::ZERO,
             horizon: Timestamp::ZERO,
+            bound: Timestamp::ZERO,
             rows: Vec::new(),
             copy: None,
             is_settling: false,
@@ -155,17 +157,19 @@ impl Mover {
             Stage::Asking => {
                 self.floor = Ballot::ZERO;
                 self.horizon = Timestamp::ZERO;
+                self.bound = Timestamp::ZERO;
                 world.ask(caller, self.newcomer, Request::LearnRow(epoch));
                 (Request::ReadGuard(epoch), self.old.members())
             }
             Stage::Adopting => {
                 world.ask(caller, self.newcomer, Request::LearnRow(epoch));
-                let (floor, horizon) = (self.floor, self.horizon);
+                let (floor, horizon, bound) = (self.floor, self.horizon, self.bound);
                 (
                     Request::Adopt {
                         epoch,
                         floor,
                         horizon,
+                        bound,
                     },
                     vec![self.newcomer],
                 )
@@ -205,10 +209,18 @@ impl Mover {
                     self.enter(world, Stage::Asking);
                 }
             }
-            (Stage::Asking, Reply::Guard { floor, horizon }) => {
+            (
+                Stage::Asking,
+                Reply::Guard {
+                    floor,
+                    horizon,
+                    bound,
+                },
+            ) => {
                 self.heard.push(from);
                 self.floor = self.floor.max(*floor);
                 self.horizon = self.horizon.max(*horizon);
+                self.bound = self.bound.max(*bound);
                 if holds(&self.heard, &self.old) {
                     self.enter(world, Stage::Adopting);
                 }

@@ -69,6 +69,16 @@ mutations! {
     DropOnMajority = "tombstone-dropped-on-majority",
     /// A tombstone is dropped without a floor.
     DropWithoutFloor = "tombstone-dropped-without-floor",
+    /// Chunks of a write that a plain read does not show go at once.
+    CollectedOnPlainRead = "collected-on-plain-read",
+    /// The identity write before chunks go carries no birth bound.
+    CollectedWithoutBound = "collected-without-bound",
+    /// A birth bound refuses Accepts and lets Prepares through.
+    BoundOnAcceptOnly = "bound-on-accept-only",
+    /// A birth bound is forgotten on restart.
+    BoundForgotten = "bound-forgotten-on-restart",
+    /// Chunks go when the identity write is promised, and not yet chosen.
+    DeletedBeforeChosen = "deleted-before-chosen",
     /// In `Joint`, the old majority alone decides.
     JointOldAlone = "joint-old-majority-alone",
     /// A new member votes before it has adopted floor and horizon.

@@ -21,6 +21,7 @@ struct Disk {
     rows: Vec<Row>,
     floor: Ballot,
     horizon: Timestamp,
+    bound: Timestamp,
     epoch: Epoch,
     joined: Epoch,
     /// Whether it may answer for its registers: false for a new member until it has adopted.
@@ -37,11 +38,13 @@ enum Record {
     },
     Horizon(Timestamp),
     Floor(Ballot),
+    Bound(Timestamp),
     Row(Epoch),
     Adopt {
         epoch: Epoch,
         floor: Ballot,
         horizon: Timestamp,
+        bound: Timestamp,
     },
     Drop {
         key: usize,
@@ -80,6 +83,10 @@ pub(super) struct Replica {
     syncing: Vec<(Record, Option<Acknowledgement>)>,
     is_syncing: bool,
     waiting: Vec<WaitingPrepare>,
+    /// Prepares whose birth bound is on its way to disk.
+    binding: Vec<(Caller, usize, Claim, Timestamp)>,
+    /// A bound that only memory knows; a mutation's.
+    bound_in_memory: Timestamp,
 }
 
 impl Replica {
@@ -94,6 +101,7 @@ impl Replica {
                 rows: vec![None; keys],
                 floor: Ballot::ZERO,
                 horizon: Timestamp::ZERO,
+                bound: Timestamp::ZERO,
                 epoch: Epoch(u64::from(is_member)),
                 joined: Epoch(u64::from(is_member)),
                 may_vote: is_member,
@@ -107,6 +115,8 @@ impl Replica {
             syncing: Vec::new(),
             is_syncing: false,
             waiting: Vec::new(),
+            binding: Vec::new(),
+            bound_in_memory: Timestamp::ZERO,
         }
     }
 
@@ -133,6 +143,8 @@ impl Replica {
         self.life += 1;
         self.is_syncing = false;
         self.waiting.clear();
+        self.binding.clear();
+        self.bound_in_memory = Timestamp::ZERO;
         let mut records: Vec<Record> = Vec::new();
         records.extend(self.syncing.drain(..).map(|(record, _)| record));
         records.extend(self.queued.drain(..).map(|(record, _)| record));
@@ -166,6 +178,7 @@ impl Replica {
         self.disk.rows.fill(None);
         self.disk.floor = Ballot::ZERO;
         self.disk.horizon = Timestamp::ZERO;
+        self.disk.bound = Timestamp::ZERO;
         self.disk.may_vote = false;
         self.restart(world);
     }
@@ -191,7 +204,7 @@ impl Replica {
             epoch: self.disk.epoch,
             generation: Generation(0),
             floor: self.floor,
-            bound: Timestamp::ZERO,
+            bound: self.disk.bound.max(self.bound_in_memory),
             horizon: self.horizon.refused_up_to(),
             now_ms: world.wall_ms(self.offset_ms),
             max_skew_ms: world.settings.max_skew_ms,
@@ -221,12 +234,14 @@ impl Replica {
                 epoch,
                 floor,
                 horizon,
+                bound,
             } => {
                 if epoch == self.disk.epoch {
                     let record = Record::Adopt {
                         epoch,
                         floor,
                         horizon,
+                        bound,
                     };
                     self.append(world, record, Some(Acknowledgement { caller, epoch }));
                 }
@@ -242,15 +257,22 @@ impl Replica {
                 }
             }
             _ if !self.disk.may_vote => {}
-            Request::Prepare { key, claim } => self.on_prepare(world, caller, key, claim),
+            Request::Prepare { key, claim, bound } => match bound {
+                None => self.on_prepare(world, caller, key, claim),
+                Some(bound) => self.on_bound(world, caller, key, claim, bound),
+            },
             Request::Accept { key, claim, value } => {
                 self.on_accept(world, caller, key, claim, value);
             }
             Request::Read { key, epoch } => self.on_read(world, caller, key, epoch),
             Request::ReadGuard(epoch) => {
                 if self.admits(world, caller, 0, epoch) {
-                    let (floor, horizon) = (self.floor, self.disk.horizon);
-                    self.reply(world, caller, Reply::Guard { floor, horizon });
+                    let reply = Reply::Guard {
+                        floor: self.floor,
+                        horizon: self.disk.horizon,
+                        bound: self.disk.bound,
+                    };
+                    self.reply(world, caller, reply);
                 }
             }
             Request::SyncRead { key, epoch } => {
@@ -307,9 +329,35 @@ impl Replica {
         }
     }
 
+    /// A birth bound is durable before anything is promised.
+    fn on_bound(
+        &mut self,
+        world: &mut World,
+        caller: Caller,
+        key: usize,
+        claim: Claim,
+        bound: Timestamp,
+    ) {
+        if !self.admits(world, caller, key, claim.epoch) {
+            return;
+        }
+        if world.has(Mutation::BoundForgotten) {
+            self.bound_in_memory = self.bound_in_memory.max(bound);
+        }
+        if self.guard(world).bound >= bound {
+            return self.on_prepare(world, caller, key, claim);
+        }
+        self.binding.push((caller, key, claim, bound));
+        self.append(world, Record::Bound(bound), None);
+    }
+
     fn on_prepare(&mut self, world: &mut World, caller: Caller, key: usize, mut claim: Claim) {
         claim.epoch = self.seen_epoch(world, claim.epoch);
-        if let Err(refusal) = acceptor::prepare(&self.slots[key], &self.guard(world), &claim) {
+        let mut guard = self.guard(world);
+        if world.has(Mutation::BoundOnAcceptOnly) {
+            guard.bound = Timestamp::ZERO;
+        }
+        if let Err(refusal) = acceptor::prepare(&self.slots[key], &guard, &claim) {
             return self.refuse(world, caller, refusal);
         }
         self.slots[key].promised = claim.ballot;
@@ -557,6 +605,14 @@ impl Replica {
         }
         self.syncing = done;
         self.sync(world);
+        let held = self.disk.bound;
+        let (bound, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.binding)
+            .into_iter()
+            .partition(|(.., bound)| *bound <= held);
+        self.binding = waiting;
+        for (caller, key, claim, _) in bound {
+            self.on_prepare(world, caller, key, claim);
+        }
         self.grant(world);
     }
 
@@ -581,7 +637,7 @@ impl Replica {
                 }
             }
             Record::Horizon(time) => self.horizon.on_recorded(*time),
-            Record::Floor(_) | Record::Row(_) => {}
+            Record::Floor(_) | Record::Bound(_) | Record::Row(_) => {}
             Record::Adopt { .. } => {
                 self.floor = self.disk.floor;
                 self.horizon = Horizon::after_start(self.disk.horizon);
@@ -601,7 +657,8 @@ impl Replica {
     }
 
     /// What a durable record does to the disk. The highest ballot counts, never the later position.
-    fn write(&mut self, record: Record, world: &World) {
+    fn write(&mut self, record: Record, world: &mut World) {
+        let own = self.identity();
         let disk = &mut self.disk;
         match record {
             Record::Accept {
@@ -614,11 +671,15 @@ impl Replica {
                     .as_ref()
                     .map_or(Ballot::ZERO, |(ballot, _)| *ballot);
                 if epoch >= disk.joined && ballot > held {
+                    world
+                        .chunks
+                        .on_accepted(own, key, ballot, &value, &world.rows);
                     disk.rows[key] = Some((ballot, value));
                 }
             }
             Record::Horizon(time) => disk.horizon = disk.horizon.max(time),
             Record::Floor(floor) => disk.floor = disk.floor.max(floor),
+            Record::Bound(bound) => disk.bound = disk.bound.max(bound),
             Record::Drop { key, ballot } => {
                 if disk.rows[key]
                     .as_ref()
@@ -631,8 +692,10 @@ impl Replica {
                 epoch,
                 floor,
                 horizon,
+                bound,
             } => {
                 if epoch == disk.epoch && !disk.may_vote {
+                    disk.bound = disk.bound.max(bound);
                     disk.floor = disk.floor.max(floor);
                     disk.horizon = disk.horizon.max(horizon);
                     disk.may_vote = true;
@@ -654,6 +717,7 @@ impl Replica {
                     disk.rows.fill(None);
                     disk.floor = Ballot::ZERO;
                     disk.horizon = Timestamp::ZERO;
+                    disk.bound = Timestamp::ZERO;
                     disk.may_vote = world.has(Mutation::VoteBeforeAdopting);
                 }
             }

@@ -2,6 +2,7 @@
 
 use super::collector::Collector;
 use super::gateway::{Finished, Gateway, Purpose};
+use super::gatherer::Gatherer;
 use super::message::{Caller, Process, Request as Message};
 use super::mover::Mover;
 use super::mutation::Mutation;
@@ -35,6 +36,7 @@ pub fn run(seed: u64, mutation: Option<Mutation>) -> Report {
     let mut simulation = Simulation::new(seed, mutation);
     let is_over = simulation.go();
     let mut violations = checkers::check(&simulation.history);
+    violations.append(&mut simulation.world.chunks.violations);
     if !is_over {
         violations.push(Violation {
             promise: LIVENESS,
@@ -72,6 +74,7 @@ struct Simulation {
     replicas: Vec<Replica>,
     gateways: Vec<Gateway>,
     collector: Collector,
+    gatherer: Gatherer,
     mover: Mover,
     clients: Vec<Client>,
     history: Vec<Operation>,
@@ -96,6 +99,7 @@ impl Simulation {
             replicas,
             gateways,
             collector: Collector::new(),
+            gatherer: Gatherer::new(),
             mover: Mover::new(),
             clients: (0..settings.clients)
                 .map(|_| Client::new(&settings))
@@ -170,6 +174,10 @@ impl Simulation {
             let at = world.random.below(within);
             world.after(at, Event::Collect);
         }
+        for _ in 0..settings.gatherings {
+            let at = world.random.below(within + settings.body_us);
+            world.after(at, Event::Gather);
+        }
         for _ in 0..settings.replays / 50 {
             let at = world.random.below(within);
             world.after(at, Event::Push);
@@ -210,6 +218,7 @@ impl Simulation {
                     self.gateways[index].on_answer(world, caller.call, answered);
                 }
                 Process::Collector => self.collector.on_answer(world, caller.call, &answered),
+                Process::Gatherer => self.gatherer.on_answer(world, caller.call, &answered),
                 Process::Mover => self.mover.on_answer(world, caller.call, &answered),
                 Process::Replica(_) => {}
             },
@@ -249,6 +258,7 @@ impl Simulation {
                 self.gateways[gateway].replay(world, key, ballot, &value);
             }
             Event::Collect => self.collector.begin(world),
+            Event::Gather => self.gatherer.begin(world),
             Event::Move => self.move_on(),
         }
     }

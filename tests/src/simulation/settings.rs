@@ -66,6 +66,12 @@ pub(super) struct Settings {
     /// How often tombstones are looked for.
     pub(super) collections: u64,
     pub(super) plan: Plan,
+    /// How many writes store chunks first, and for how long their bodies stream in.
+    pub(super) bodies: u64,
+    pub(super) body_us: u64,
+    /// How often orphans are looked for, and how old one must be.
+    pub(super) gatherings: u64,
+    pub(super) orphan_age_ms: u64,
     /// Whether a promise that was overtaken while it waited for an fsync is refused, or answered all the same.
     pub(super) refuses_overtaken: bool,
 }
@@ -129,10 +135,37 @@ impl Settings {
                 0
             },
             plan,
+            bodies: 0,
+            body_us: 0,
+            gatherings: 0,
+            orphan_age_ms: 0,
             refuses_overtaken: random.chance(500),
         };
         settings.theme(random);
         settings
+    }
+
+    /// Some seeds have bodies in chunks. Drawn apart, so that the others stay as they were.
+    pub(super) fn draw_bodies(&mut self, random: &mut Random) {
+        if !random.chance(350) {
+            return;
+        }
+        self.bodies = random.pick(&[400, 1_000]);
+        self.body_us = random.pick(&[2_000, 50_000, 400_000]);
+        self.gatherings = random.between(4, 24);
+        self.orphan_age_ms = random.pick(&[1, 5, 50, 400]);
+        self.put_weight = random.pick(&[4, 8]);
+        if random.chance(600) {
+            // Stragglers and lost Accepts on one key, with readers that settle what they meet.
+            self.keys = 1;
+            self.lost = random.pick(&[100, 250, 400]);
+            self.late = random.pick(&[100, 250]);
+            self.late_us = random.pick(&[20_000, 200_000, 2_000_000]);
+            self.get_weight = 6;
+            self.attempts = random.pick(&[1, 2, 4]);
+            self.conditional = random.pick(&[0, 300]);
+            self.skew_ms = random.pick(&[0, 5]);
+        }
     }
 
     /// Some seeds lean towards what is rare in the others.

@@ -1,5 +1,6 @@
 //! Everything that the simulated processes share: time, chance, the network, the layouts, the trace.
 
+use super::chunks::Chunks;
 use super::message::{Answered, Caller, Process, Request, Shared};
 use super::mutation::Mutation;
 use super::settings::Settings;
@@ -63,6 +64,7 @@ pub(super) enum Event {
         value: Shared,
     },
     Collect,
+    Gather,
     Move,
 }
 
@@ -99,6 +101,8 @@ pub(super) struct World {
     pub(super) is_healed: bool,
     /// The committed rows, that of epoch 1 first.
     pub(super) rows: Vec<RowVersion>,
+    /// What is stored beside the registers.
+    pub(super) chunks: Chunks,
     trace: u64,
     pub(super) events_done: u64,
     next_call: u64,
@@ -109,13 +113,17 @@ pub(super) struct World {
     cuts: Vec<(Process, Process)>,
 }
 
+/// Sets the draws about bodies apart from the others of a seed.
+const BODIES: u64 = 0x626f_6469_6573;
+
 /// Wall clocks begin here, in milliseconds.
 const BASE_MS: u64 = 1_000_000;
 
 impl World {
     pub(super) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut random = Random::new(seed);
-        let settings = Settings::draw(&mut random);
+        let mut settings = Settings::draw(&mut random);
+        settings.draw_bodies(&mut Random::new(mix(seed ^ BODIES)));
         let first = (0..settings.replicas)
             .map(|index| identity(index, 1))
             .collect();
@@ -129,6 +137,7 @@ impl World {
                 old: first,
                 new: None,
             }],
+            chunks: Chunks::default(),
             trace: mix(seed),
             events_done: 0,
             next_call: 1,

@@ -5,6 +5,7 @@
 
 mod chunk;
 mod control;
+mod garbage;
 mod list;
 mod register;
 mod repair;
@@ -13,6 +14,7 @@ mod sync;
 
 pub use chunk::*;
 pub use control::*;
+pub use garbage::*;
 pub use list::*;
 pub use register::*;
 pub use repair::*;
@@ -166,6 +168,14 @@ requests! {
     40 StartScrub(StartScrubRequest) -> StartScrubReply;
     /// How far that is, and what it found.
     41 ScrubStatus(ScrubStatusRequest) -> ScrubStatusReply;
+    /// Which tombstones does a replica hold?
+    45 SurveyTombstones(SurveyTombstonesRequest) -> SurveyTombstonesReply;
+    /// Raise a partition's floor.
+    46 RaiseFloor(RaiseFloorRequest) -> RaiseFloorReply;
+    /// Drop tombstones.
+    47 DropRows(DropRowsRequest) -> DropRowsReply;
+    /// Adopt a birth bound, then promise a ballot.
+    48 PrepareBound(PrepareBoundRequest) -> PrepareReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

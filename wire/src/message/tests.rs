@@ -14,6 +14,7 @@ use ringfort_ring::id::*;
 use ringfort_ring::layout::{DiskEntry, Layout, Member, Members, NodeEntry, Row};
 use ringfort_ring::quorum::Replica;
 use ringfort_ring::register::acceptor::{Claim, Reason, Refusal};
+use ringfort_ring::register::collect::Holding;
 
 /// What messages are filled with.
 #[derive(Clone, Debug)]
@@ -392,6 +393,33 @@ impl Filling {
                 is_mending: self.flag,
             }),
             Request::ScrubStatus(ScrubStatusRequest {}),
+            Request::SurveyTombstones(SurveyTombstonesRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                rows: vec![(self.row(), self.ballot())],
+            }),
+            Request::RaiseFloor(RaiseFloorRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                floor: self.ballot(),
+            }),
+            Request::DropRows(DropRowsRequest {
+                to: self.to(),
+                partition: self.partition(),
+                epoch: self.epoch(),
+                rows: vec![(self.row(), self.ballot())],
+            }),
+            Request::PrepareBound(PrepareBoundRequest {
+                prepare: PrepareRequest {
+                    to: self.to(),
+                    partition: self.partition(),
+                    key: self.row(),
+                    claim: self.claim(),
+                },
+                bound: self.ballot().time,
+            }),
         ]
     }
 
@@ -555,6 +583,23 @@ impl Filling {
                     next_ms: self.number,
                 }],
             }),
+            Response::SurveyTombstones(SurveyTombstonesReply::Held(vec![
+                Holding::Same,
+                Holding::Newer,
+                Holding::Older,
+            ])),
+            Response::SurveyTombstones(SurveyTombstonesReply::Refused(refusal)),
+            Response::RaiseFloor(RaiseFloorReply::Raised),
+            Response::RaiseFloor(RaiseFloorReply::Refused(refusal)),
+            Response::DropRows(DropRowsReply::Dropped(self.u32())),
+            Response::DropRows(DropRowsReply::Refused(refusal)),
+            Response::PrepareBound(PrepareReply::Promised {
+                accepted: self.ballot(),
+                state: self.flag.then(|| self.state()),
+                floor: self.ballot(),
+                is_full: self.flag,
+            }),
+            Response::PrepareBound(PrepareReply::Refused(refusal)),
         ]
     }
 }
@@ -571,7 +616,7 @@ fn plain() -> Filling {
 }
 
 /// A number here is never changed and never given to another kind; new kinds are added.
-const KINDS: [(u16, &str); 26] = [
+const KINDS: [(u16, &str); 30] = [
     (1, "Prepare"),
     (2, "Accept"),
     (3, "Read"),
@@ -598,6 +643,10 @@ const KINDS: [(u16, &str); 26] = [
     (35, "FetchRows"),
     (40, "StartScrub"),
     (41, "ScrubStatus"),
+    (45, "SurveyTombstones"),
+    (46, "RaiseFloor"),
+    (47, "DropRows"),
+    (48, "PrepareBound"),
 ];
 
 #[test]
