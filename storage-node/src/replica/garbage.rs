@@ -202,11 +202,6 @@ impl DiskReplica {
         Ok(Scanned { found, examined })
     }
 
-    #[cfg(test)]
-    pub(crate) fn has_chunk(&self, chunk: ChunkId) -> bool {
-        self.inner.engine.has_chunk(chunk).unwrap_or(false)
-    }
-
     /// A key's state as this disk durably holds it, chosen or not; `None` where it holds none that reads back.
     pub(crate) fn own_state(&self, row: &RowKey) -> Option<KeyState> {
         let row = self.inner.engine.row(row).ok().flatten()?;

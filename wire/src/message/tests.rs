@@ -383,10 +383,10 @@ impl Filling {
             }),
             Request::SyncStatus(SyncStatusRequest {}),
             Request::SyncFacts(SyncFactsRequest {
-                replicas: vec![(self.replica(), self.partition(), self.epoch())],
+                replicas: vec![(self.to(), self.partition(), self.epoch())],
             }),
             Request::FetchRows(FetchRowsRequest {
-                rows: vec![(self.replica(), self.partition(), self.epoch(), self.row())],
+                rows: vec![(self.to(), self.partition(), self.epoch(), self.row())],
             }),
             Request::StartScrub(StartScrubRequest {
                 bytes_per_s: self.number,

@@ -76,21 +76,14 @@ fn layout(disks: &[DiskId]) -> Layout {
         replicas: 3,
         control_epoch: Epoch(1),
         control: vec![0],
+        control_before: Vec::new(),
+        is_balancing_paused: false,
         nodes: (0_u8..3)
-            .map(|n| NodeEntry {
-                id: node_id(n),
-                name: format!("n{n}"),
-                address: String::new(),
-                zone: String::new(),
-            })
+            .map(|n| NodeEntry::new(node_id(n), format!("n{n}"), String::new(), String::new()))
             .collect(),
         disks: (0..)
             .zip(disks)
-            .map(|(node, id)| DiskEntry {
-                id: *id,
-                node,
-                capacity_bytes: 1,
-            })
+            .map(|(node, id)| DiskEntry::new(*id, node, 1))
             .collect(),
         rows: (0..4)
             .map(|first| {
@@ -131,6 +124,8 @@ impl Cluster {
                     ..EngineOptions::default()
                 },
                 sweep: SweepPace::default(),
+                join: crate::repair::JoinPace::default(),
+                scrub: crate::repair::ScrubPace::default(),
                 garbage: pace(),
             };
             let node = Node::open(config, environment.clone(), layout_seen.clone()).unwrap();

@@ -75,6 +75,8 @@ impl Cluster {
                 },
                 sweep: SweepPace::default(),
                 join: JoinPace::default(),
+                scrub: crate::repair::ScrubPace::default(),
+                garbage: crate::repair::GarbagePace::default(),
             };
             crate::control::file::create_folder(&config.disks[0]).unwrap();
             let (environment, shown) = (environment.clone(), shown.clone());
