@@ -6,6 +6,7 @@
 //! settings.json       the settings of the first start
 //! membership.json     cluster and seeds; there once the process is a member
 //! layout              the newest layout known
+//! control             what a node has promised and accepted for the next layouts
 //! admin-token         0600, on the process that made the cluster
 //! root-key.json       0600, likewise: the first access key, kept before it is proposed
 //! root-key.made       there once the first access key is in the catalog: deleted later, it does not come back

@@ -164,19 +164,20 @@ pub(crate) async fn run(flags: GatewayArgs) -> Result<ExitCode, Failure> {
         Arc::clone(&remote),
         Arc::clone(&layouts),
     ));
-    tokio::spawn(member::follow(
-        Arc::clone(&remote),
-        Arc::clone(&layouts),
-        membership.seeds.clone(),
-        None,
-        all_stops.clone(),
-    ));
     let coordinator = Coordinator::new(
-        remote as Arc<dyn Transport>,
+        Arc::clone(&remote) as Arc<dyn Transport>,
         layouts.subscribe(),
         environment,
         CoordinatorOptions::default(),
     );
+    tokio::spawn(member::follow(
+        remote,
+        Arc::clone(&layouts),
+        membership.seeds.clone(),
+        None,
+        coordinator.layout_wanted(),
+        all_stops.clone(),
+    ));
     let drain_options = DrainOptions::new(args.drain_delay, args.drain_timeout);
     let mut config = GatewayConfig {
         base_domains: args.base_domain.clone(),

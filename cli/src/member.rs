@@ -11,7 +11,7 @@ use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::token::JoinToken;
 use ringfort_wire::client::TcpTransport;
 use ringfort_wire::environment::Environment;
-use ringfort_wire::error::CallError;
+use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::identity::{Identity, NodeKey};
 use ringfort_wire::join::{Applicant, JoinError, join};
 use ringfort_wire::message::{GetLayoutRequest, Request, Response, Role};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -203,12 +203,8 @@ pub(crate) async fn join_cluster(
             };
             match asked {
                 Ok(joined) => break 'asking joined,
-                Err(
-                    error @ JoinError::Call {
-                        source: CallError::Unreachable(_) | CallError::TimedOut,
-                        ..
-                    },
-                ) => {
+                Err(JoinError::Call { address, source }) if may_pass(&source) => {
+                    let error = JoinError::Call { address, source };
                     if !was_told {
                         tracing::warn!(%error, "no answer yet; asking on");
                         was_told = true;
@@ -240,6 +236,14 @@ pub(crate) async fn join_cluster(
     Ok(Some(membership))
 }
 
+/// Whether a join that met this is worth trying again: nobody answered, or the cluster cannot change its layout now.
+fn may_pass(error: &CallError) -> bool {
+    match error {
+        CallError::Unreachable(_) | CallError::TimedOut => true,
+        CallError::Refused(why) => why.code == NodeErrorCode::Unavailable,
+    }
+}
+
 /// The folder's certificate.
 pub(crate) fn identity(data: &Path) -> Result<Identity, Failure> {
     Identity::load(data)
@@ -266,12 +270,13 @@ pub(crate) async fn follow_addresses(transport: Arc<TcpTransport>, layouts: Arc<
     }
 }
 
-/// Asks members for the layout until the process ends.
+/// Asks members for the layout until the process ends; at once whenever `wanted` is told.
 pub(crate) async fn follow(
     transport: Arc<TcpTransport>,
     layouts: Arc<LayoutStore>,
     seeds: Vec<String>,
     own: Option<String>,
+    wanted: Arc<Notify>,
     shutdown: watch::Receiver<bool>,
 ) {
     let ask = move |address: String, have_version: u64| {
@@ -285,7 +290,8 @@ pub(crate) async fn follow(
             }
         }
     };
-    follow_layout(layouts, seeds, own, FollowPace::default(), ask, shutdown).await;
+    let pace = FollowPace::default();
+    follow_layout(layouts, seeds, own, pace, wanted, ask, shutdown).await;
 }
 
 #[cfg(test)]

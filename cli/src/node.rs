@@ -21,10 +21,15 @@ use ringfort_gateway::config::GatewayConfig;
 use ringfort_gateway::coordinator::{Coordinator, CoordinatorOptions};
 use ringfort_gateway::server::Gateway;
 use ringfort_ring::id::NodeId;
+use ringfort_ring::layout::{Layout, Member, Members};
+use ringfort_storage_node::control::acceptor::ControlAcceptor;
+use ringfort_storage_node::control::announce::announce_disks;
 use ringfort_storage_node::control::authority::Authority;
+use ringfort_storage_node::control::entries::FoundDisks;
 use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
-use ringfort_storage_node::control::service::ControlService;
+use ringfort_storage_node::control::plane::{ControlOptions, ControlPlane};
+use ringfort_storage_node::control::service::{ControlDoor, ControlService, refuse_changes};
 use ringfort_storage_node::node::{Node, NodeConfig};
 use ringfort_storage_node::repair::{GarbagePace, JoinPace, ScrubPace, SweepPace};
 use ringfort_wire::client::{ClientOptions, TcpTransport};
@@ -71,7 +76,7 @@ pub(crate) struct NodeArgs {
     /// Where others reach --listen, HOST:PORT; fixed by the join [default: --listen]
     #[arg(long, env = "RINGFORT_ADVERTISE")]
     pub(crate) advertise: Option<String>,
-    /// A disk's folder (repeatable); fixed by the join [default: disk1 in --data]
+    /// A disk's folder (repeatable); later starts may name more [default: disk1 in --data]
     #[arg(long, env = "RINGFORT_DISK", value_delimiter = ',')]
     pub(crate) disk: Vec<PathBuf>,
     /// A one-time token, to join a cluster
@@ -215,7 +220,8 @@ impl NodeSettings {
     }
 }
 
-/// A member's name, zone, address and disks are in the layout: saying something else now would have no effect.
+/// A member's name, zone and address are in the layout: saying something else now would have no effect. Its disks may
+/// become more; leaving one out would look like losing it.
 fn check_unchanged(said: &NodeArgs, kept: &NodeArgs) -> Result<(), Failure> {
     let fixed = |flag: &str, said: Option<String>, kept: Option<String>| match (said, kept) {
         (Some(said), Some(kept)) if said != kept => Err(Failure::usage(format!(
@@ -223,16 +229,13 @@ fn check_unchanged(said: &NodeArgs, kept: &NodeArgs) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     };
-    let disks = |disks: &[PathBuf]| match disks {
-        [] => None,
-        disks => Some(
-            disks
-                .iter()
-                .map(|disk| disk.display().to_string())
-                .collect::<Vec<_>>()
-                .join(","),
-        ),
-    };
+    let left_out = kept.disk.iter().find(|disk| !said.disk.contains(disk));
+    if let Some(disk) = left_out.filter(|_| !said.disk.is_empty()) {
+        return Err(Failure::usage(format!(
+            "this node has --disk {}, which is not named now: name it too, beside any further ones, or leave the flag out",
+            disk.display()
+        )));
+    }
     fixed("--name", said.name.clone(), kept.name.clone())?;
     fixed("--zone", said.zone.clone(), kept.zone.clone())?;
     fixed(
@@ -240,7 +243,6 @@ fn check_unchanged(said: &NodeArgs, kept: &NodeArgs) -> Result<(), Failure> {
         said.advertise.clone(),
         kept.advertise.clone(),
     )?;
-    fixed("--disk", disks(&said.disk), disks(&kept.disk))?;
     let (was, is) = (
         kept.listen.map(|a| a.to_string()),
         said.listen.map(|a| a.to_string()),
@@ -249,6 +251,19 @@ fn check_unchanged(said: &NodeArgs, kept: &NodeArgs) -> Result<(), Failure> {
         fixed("--listen", is, was)?;
     }
     Ok(())
+}
+
+/// Keeps further disks for later starts, once they are open.
+fn remember_disks(data: &Path, disks: &[PathBuf]) -> Result<(), Failure> {
+    let path = remembered_path(data);
+    let Some(mut kept) = folder::read_json::<NodeArgs>(&path)? else {
+        return Ok(());
+    };
+    if kept.disk == disks {
+        return Ok(());
+    }
+    kept.disk = disks.to_vec();
+    folder::write_json(&path, &kept, Secrecy::Plain)
 }
 
 /// Flags, then file, then memory.
@@ -263,7 +278,14 @@ fn layers(flags: NodeArgs) -> Result<(NodeArgs, PathBuf), Failure> {
     let args = match folder::read_json::<NodeArgs>(&remembered_path(&data))? {
         Some(kept) => {
             check_unchanged(&said, &kept)?;
-            settings::layered(&[&said, &kept])?
+            let mut args = settings::layered(&[&said, &kept])?;
+            // Those that it had come first.
+            args.disk = kept.disk.clone();
+            for disk in said.disk.iter().filter(|disk| !kept.disk.contains(disk)) {
+                tracing::info!(disk = %disk.display(), "this node gets one more disk folder");
+                args.disk.push(disk.clone());
+            }
+            args
         }
         None => said,
     };
@@ -295,6 +317,15 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     let recorder = metrics::install()?;
 
     let layouts = Arc::new(LayoutStore::open(&data, cluster).map_err(Failure::usage)?);
+    let max_clock_skew_ms = args.max_clock_skew_ms.unwrap_or(500);
+    let acceptor = ControlAcceptor::open(
+        &data,
+        id,
+        Arc::clone(&layouts),
+        environment.clone(),
+        max_clock_skew_ms,
+    );
+    let acceptor = Arc::new(acceptor.map_err(Failure::usage)?);
     for disk in &settings.disks {
         file::create_folder(disk).map_err(Failure::usage)?;
     }
@@ -303,7 +334,7 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         name: settings.name.clone(),
         cluster,
         disks: settings.disks.clone(),
-        max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
+        max_clock_skew_ms,
         engine: engine_options(args.disk_reserve_mib),
         sweep: sweep_pace(args.sweep_interval)?,
         join: JoinPace::default(),
@@ -311,6 +342,7 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         garbage: garbage_pace(args.gc_interval, args.tombstone_age, args.orphan_age)?,
     };
     let node = open_node(config, environment.clone(), &layouts).await?;
+    remember_disks(&data, &settings.disks)?;
     let membership = match (membership, token) {
         (Some(membership), _) => membership,
         (None, Some(token)) => {
@@ -339,6 +371,7 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         membership,
         environment,
         layouts,
+        acceptor,
         node,
         authority,
         listener,
@@ -349,6 +382,14 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     .await;
     drop(lock);
     code
+}
+
+/// What a node found in its folders.
+pub(crate) fn found_disks(node: &Node) -> FoundDisks {
+    FoundDisks {
+        open: node.disks(),
+        failed: node.failed_folders(),
+    }
 }
 
 /// How replicas are compared, from settings.
@@ -420,6 +461,7 @@ struct Running {
     membership: Membership,
     environment: Environment,
     layouts: Arc<LayoutStore>,
+    acceptor: Arc<ControlAcceptor>,
     node: Arc<Node>,
     authority: Option<Arc<Authority>>,
     listener: tokio::net::TcpListener,
@@ -435,6 +477,7 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         membership,
         environment,
         layouts,
+        acceptor,
         node,
         authority,
         listener,
@@ -458,9 +501,28 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
     )
     .map_err(Failure::usage)?;
     let local = LocalTransport::new();
-    local.insert(node.id(), Arc::clone(&node) as Arc<dyn Service>);
-    let transport: Arc<dyn Transport> =
-        SwitchTransport::new(local, Arc::clone(&remote) as Arc<dyn Transport>);
+    let transport: Arc<dyn Transport> = SwitchTransport::new(
+        Arc::clone(&local),
+        Arc::clone(&remote) as Arc<dyn Transport>,
+    );
+    let met = Arc::clone(&remote);
+    let plane = ControlPlane::new(
+        Arc::clone(&layouts),
+        vec![Arc::clone(&acceptor)],
+        Arc::clone(&transport),
+        Arc::new(move |node, address| met.set_address(node, address)),
+        environment.clone(),
+        ControlOptions::default(),
+    );
+    let door = ControlDoor {
+        acceptor,
+        layouts: Arc::clone(&layouts),
+        plane: plane.clone(),
+        changer: refuse_changes(),
+    };
+    let service = ControlService::new(Arc::clone(&node), authority.clone()).with_control(door);
+    let service: Arc<dyn Service> = Arc::new(service);
+    local.insert(node.id(), Arc::clone(&service));
 
     let (stop_serving, serving_stops) = watch::channel(false);
     let (stop_all, all_stops) = watch::channel(false);
@@ -468,21 +530,27 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         Arc::clone(&remote),
         Arc::clone(&layouts),
     ));
-    if authority.is_none() {
-        let (seeds, own) = (membership.seeds.clone(), Some(settings.advertise.clone()));
-        tokio::spawn(member::follow(
-            remote,
-            Arc::clone(&layouts),
-            seeds,
-            own,
-            all_stops.clone(),
-        ));
-    }
     let coordinator = Arc::new(Coordinator::new(
         Arc::clone(&transport),
         layouts.subscribe(),
         environment,
         CoordinatorOptions::default(),
+    ));
+    tokio::spawn(member::follow(
+        remote,
+        Arc::clone(&layouts),
+        membership.seeds.clone(),
+        Some(settings.advertise.clone()),
+        coordinator.layout_wanted(),
+        all_stops.clone(),
+    ));
+    tokio::spawn(plane.clone().run(all_stops.clone()));
+    tokio::spawn(announce_disks(
+        plane,
+        Arc::clone(&layouts),
+        node.id(),
+        found_disks(&node),
+        all_stops.clone(),
     ));
     {
         let (node, transport, coordinator, stops) = (
@@ -498,7 +566,6 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         drain_max: drain_options.timeout,
         ..ServerOptions::default()
     };
-    let service = Arc::new(ControlService::new(Arc::clone(&node), authority.clone()));
     let serving = tokio::spawn(async move {
         serve(listener, &identity, service, era, options, serving_stops).await
     });
@@ -554,8 +621,20 @@ fn issue_token(authority: Arc<Authority>) -> IssueToken {
     })
 }
 
-/// A node is ready when it has the layout, a disk serves, and none waits for its horizon; the bootstrap node also
-/// waits until the first access key is in the catalog.
+fn holds_partitions(layout: &Layout, node: NodeId) -> bool {
+    let is_own = |member: &Member| {
+        let disk = layout.disks.get(usize::from(member.disk));
+        let of = disk.and_then(|disk| layout.nodes.get(usize::from(disk.node)));
+        of.is_some_and(|of| of.id == node)
+    };
+    layout.rows.iter().any(|row| match &row.members {
+        Members::Stable(members) => members.iter().any(is_own),
+        Members::Joint { old, new } => old.iter().chain(new).any(is_own),
+    })
+}
+
+/// A node is ready when it has the layout, a disk serves (where it holds partitions), and none waits for its horizon;
+/// the bootstrap node also waits until the first access key is in the catalog.
 fn node_ready(node: &Arc<Node>, gateway: &Arc<Gateway>, data: &Path) -> Ready {
     let (node, gateway, data) = (Arc::clone(node), Arc::clone(gateway), data.to_owned());
     Arc::new(move || {
@@ -580,7 +659,9 @@ fn node_ready(node: &Arc<Node>, gateway: &Arc<Gateway>, data: &Path) -> Ready {
                     "there is no layout yet: not all nodes have joined".to_owned(),
                 );
             }
-            if ping.serving.is_empty() {
+            let layout = gateway.coordinator().layout();
+            let holds_some = layout.is_none_or(|layout| holds_partitions(&layout, node.id()));
+            if ping.serving.is_empty() && holds_some {
                 return (false, "no disk takes writes".to_owned());
             }
             if ping.horizon_wait_ms > 0 {
@@ -669,6 +750,15 @@ mod tests {
         assert!(refusal(&|a| a.name = Some("n2".into())).contains("--name n1"));
         assert!(refusal(&|a| a.zone = Some("z".into())).contains("--zone"));
         assert!(refusal(&|a| a.disk = vec!["/x".into()]).contains("--disk"));
+        // One more disk is taken and, once it is open, remembered.
+        let more = NodeArgs {
+            disk: vec!["/x".into(), data.join("disk1")],
+            ..bare.clone()
+        };
+        let (args, _) = layers(more).unwrap();
+        assert_eq!(args.disk, [data.join("disk1"), "/x".into()]);
+        remember_disks(data, &args.disk).unwrap();
+        assert_eq!(layers(bare.clone()).unwrap().0.disk, args.disk);
         assert!(
             refusal(&|a| a.listen = Some("127.0.0.1:7002".parse().unwrap())).contains("--listen")
         );

@@ -9,6 +9,7 @@ use crate::first_key;
 use crate::folder::{self, RootKey};
 use crate::listen::{self, Ready};
 use crate::metrics::{self, Metrics};
+use crate::node::found_disks;
 use crate::secrets::{self, GivenKeys};
 use crate::settings::{self, Span};
 use clap::Args;
@@ -22,15 +23,19 @@ use ringfort_gateway::server::Gateway;
 use ringfort_ring::assign::first_layout;
 use ringfort_ring::id::{ClusterId, NodeId};
 use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
+use ringfort_storage_node::control::acceptor::ControlAcceptor;
+use ringfort_storage_node::control::announce::announce_disks;
 use ringfort_storage_node::control::authority::check_sizes;
 use ringfort_storage_node::control::file::Secrecy;
 use ringfort_storage_node::control::layout_store::LayoutStore;
+use ringfort_storage_node::control::plane::{ControlOptions, ControlPlane};
+use ringfort_storage_node::control::service::{ControlDoor, ControlService, refuse_changes};
 use ringfort_storage_node::engine::EngineOptions;
 use ringfort_storage_node::node::{Node, NodeConfig};
 use ringfort_storage_node::repair::JoinPace;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::local::LocalTransport;
-use ringfort_wire::transport::{Service, Transport};
+use ringfort_wire::transport::Transport;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -145,15 +150,31 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
     let cluster = ClusterId::parse(&made.cluster).ok_or_else(|| {
         Failure::usage(format!("{}/server.json names no cluster", data.display()))
     })?;
-    let layouts = LayoutStore::open(&data, cluster).map_err(Failure::usage)?;
+    let layouts = Arc::new(LayoutStore::open(&data, cluster).map_err(Failure::usage)?);
     let nodes = open_nodes(&data, &made, cluster, &args, &environment, &layouts).await?;
+    let acceptors = open_acceptors(&data, &nodes, &args, &environment, &layouts)?;
     form_layout(&layouts, &made, cluster, &nodes)?;
-    let transport = LocalTransport::new();
-    for node in &nodes {
-        let service: Arc<dyn Service> = Arc::clone(node) as Arc<dyn Service>;
-        transport.insert(node.id(), service);
+    let local = LocalTransport::new();
+    let transport: Arc<dyn Transport> = Arc::clone(&local) as Arc<dyn Transport>;
+    let plane = ControlPlane::new(
+        Arc::clone(&layouts),
+        acceptors.clone(),
+        Arc::clone(&transport),
+        // Every node is in this process.
+        Arc::new(|_, _| {}),
+        environment.clone(),
+        ControlOptions::default(),
+    );
+    for (node, acceptor) in nodes.iter().zip(acceptors) {
+        let door = ControlDoor {
+            acceptor,
+            layouts: Arc::clone(&layouts),
+            plane: plane.clone(),
+            changer: refuse_changes(),
+        };
+        let service = ControlService::new(Arc::clone(node), None).with_control(door);
+        local.insert(node.id(), Arc::new(service));
     }
-    let transport: Arc<dyn Transport> = transport;
     let drain_options = DrainOptions::new(args.drain_delay, args.drain_timeout);
     let gateway = make_gateway(
         &args,
@@ -173,6 +194,17 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
             all_stops.clone(),
         );
         tokio::spawn(async move { node.run(transport, coordinator, stops).await });
+    }
+    // Nobody follows the layout: the process has one, which whatever is chosen goes into first.
+    tokio::spawn(plane.clone().run(all_stops.clone()));
+    for node in &nodes {
+        tokio::spawn(announce_disks(
+            plane.clone(),
+            Arc::clone(&layouts),
+            node.id(),
+            found_disks(node),
+            all_stops.clone(),
+        ));
     }
     gateway.start_background(&all_stops);
     let metrics = Metrics::new(recorder, nodes.clone());
@@ -353,6 +385,27 @@ pub(crate) fn disks_of(data: &Path) -> Result<Vec<PathBuf>, Failure> {
     let nodes = made.map_or(0, |made| made.nodes.len());
     let disks = (1..=nodes).map(|number| data.join(format!("node-{number}")).join("disk1"));
     Ok(disks.collect())
+}
+
+/// Each node's part in the control register, in a folder of its own.
+fn open_acceptors(
+    data: &Path,
+    nodes: &[Arc<Node>],
+    args: &ServerArgs,
+    environment: &Environment,
+    layouts: &Arc<LayoutStore>,
+) -> Result<Vec<Arc<ControlAcceptor>>, Failure> {
+    let open = |(index, node): (usize, &Arc<Node>)| {
+        let acceptor = ControlAcceptor::open(
+            &data.join(format!("node-{}", index + 1)),
+            node.id(),
+            Arc::clone(layouts),
+            environment.clone(),
+            args.max_clock_skew_ms.unwrap_or(500),
+        );
+        acceptor.map(Arc::new).map_err(Failure::usage)
+    };
+    nodes.iter().enumerate().map(open).collect()
 }
 
 /// Opens a node off the async threads: recovery reads the log.

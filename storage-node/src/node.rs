@@ -176,6 +176,12 @@ impl Node {
             .collect()
     }
 
+    /// How many of its folders hold a disk that cannot be opened.
+    #[must_use]
+    pub fn failed_folders(&self) -> usize {
+        self.inner.failed.len()
+    }
+
     /// The node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {

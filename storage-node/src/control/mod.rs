@@ -2,6 +2,7 @@
 //! authority that admits members, and how everyone else learns of both.
 
 pub mod acceptor;
+pub mod announce;
 pub mod authority;
 pub mod conductor;
 pub mod entries;

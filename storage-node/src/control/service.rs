@@ -15,6 +15,7 @@ use ringfort_wire::message::{
 };
 use ringfort_wire::transport::{BoxFuture, Peer, Service};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Carries out a ChangeLayout: from its bytes to the version that has the change in it, or why not.
 pub type LayoutChanger = Arc<dyn Fn(Bytes) -> BoxFuture<Result<u64, String>> + Send + Sync>;
@@ -37,6 +38,9 @@ pub struct ControlDoor {
     /// What carries out a ChangeLayout.
     pub changer: LayoutChanger,
 }
+
+/// A stranger does not wait longer at the door, so its answer must come within less.
+const JOIN_MAX: Duration = Duration::from_secs(7);
 
 /// A node's service with the door in front.
 pub struct ControlService<S> {
@@ -223,11 +227,16 @@ async fn admit(
     let Some(control) = control else {
         return Err(unavailable("this node cannot change the layout"));
     };
-    match control
+    let taking_in = control
         .plane
-        .update(|layout| entries::take_in(layout, &new))
-        .await
-    {
+        .update(|layout| entries::take_in(layout, &new));
+    // Stopped half-way, it may still take place: then the next try finds the node in the layout.
+    let Ok(taken_in) = tokio::time::timeout(JOIN_MAX, taking_in).await else {
+        return Err(unavailable(
+            "the layout cannot be changed now; the join can be tried again",
+        ));
+    };
+    match taken_in {
         Ok(layout) => {
             tracing::info!(%name, %id, version = layout.version, "a node is in the layout; it holds nothing yet");
             Ok(reply)

@@ -649,6 +649,41 @@ const KINDS: [(u16, &str); 30] = [
     (48, "PrepareBound"),
 ];
 
+/// 65,536 partitions of five members, all of them moving, in a cluster of 300 nodes that has changed a million times.
+#[test]
+fn the_largest_layout_fits_a_frame() {
+    let member = |disk| Member {
+        disk,
+        joined: Epoch(1_000_000),
+    };
+    let set = |first: u16| (first..first + 5).map(member).collect::<Vec<_>>();
+    let mut layout = plain().layout();
+    let node = |number: u128| {
+        let text = "x".repeat(40);
+        NodeEntry::new(NodeId::from_u128(number), text.clone(), text.clone(), text)
+    };
+    layout.nodes = (0..300).map(node).collect();
+    let disk =
+        |number: u16| DiskEntry::new(DiskId::from_u128(number.into()), number / 10, u64::MAX);
+    layout.disks = (0..3_000).map(disk).collect();
+    let row = Row {
+        epoch: Epoch(1_000_000),
+        members: Members::Joint {
+            old: set(2_000),
+            new: set(2_500),
+        },
+    };
+    layout.rows = vec![row; Layout::MAX_PARTITIONS];
+    let request = Request::ControlAccept(ControlAcceptRequest {
+        ballot: plain().ballot(),
+        layout,
+    });
+    let length = request.encode().len();
+    let most = usize::try_from(crate::frame::body_max(request.kind())).unwrap();
+    // Twice as large would still fit.
+    assert!(length * 2 < most, "{length} of {most}");
+}
+
 #[test]
 fn kinds_keep_their_numbers_for_ever() {
     let requests = plain().requests();

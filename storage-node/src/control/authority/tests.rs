@@ -129,8 +129,60 @@ fn a_layout_lost_between_the_last_join_and_its_file_is_formed_at_the_next_start(
     assert!(authority.layouts.current().is_none());
     authority.admit_self(&[(DiskId::from_u128(1), 1)]).unwrap();
     assert!(authority.layouts.current().is_some());
-    // From here on other disks are other disks.
-    assert!(authority.admit_self(&[(DiskId::from_u128(9), 1)]).is_err());
+    let formed = authority.layouts.current().unwrap();
+    // What has become of its disks since is for the layout to hear; formed again, it is the same.
+    authority.admit_self(&[(DiskId::from_u128(9), 1)]).unwrap();
+    std::fs::remove_file(case.folder.path().join("layout")).unwrap();
+    let authority = case.open();
+    authority.admit_self(&[(DiskId::from_u128(9), 1)]).unwrap();
+    assert_eq!(authority.layouts.current().unwrap(), formed);
+}
+
+#[test]
+fn a_node_that_joins_a_formed_cluster_is_owed_to_the_layout_and_not_part_of_the_first() {
+    let case = Case::new(1, 1, 0);
+    let authority = case.open();
+    authority.admit_self(&[(DiskId::from_u128(1), 1)]).unwrap();
+    let first = authority.layouts.current().unwrap();
+    let token = authority.issue_token(Role::Node).unwrap();
+    let refusal = |change: &dyn Fn(&mut JoinRequest)| {
+        let mut request = request(&token, 2);
+        change(&mut request);
+        why(authority.join(&request).unwrap())
+    };
+    assert!(refusal(&|r| r.name = "n1".into()).contains("--name"));
+    assert!(refusal(&|r| r.disks[0].0 = DiskId::from_u128(1)).contains("--disk"));
+    assert_eq!(authority.owed_to_layout(NodeId::from_u128(2)), None);
+    for authority in [&authority, &case.open()] {
+        certificate(authority.join(&request(&token, 2)).unwrap());
+        let owed = authority.owed_to_layout(NodeId::from_u128(2)).unwrap();
+        assert_eq!(owed.disks, [(DiskId::from_u128(2), 1 << 30)]);
+        assert_eq!(authority.layouts.current().unwrap(), first);
+    }
+    let thief = why(authority.join(&request(&token, 4)).unwrap());
+    assert!(thief.contains("good once"), "{thief}");
+    // The first layout is formed of the first nodes, whenever it has to be.
+    std::fs::remove_file(case.folder.path().join("layout")).unwrap();
+    let authority = case.open();
+    authority.admit_self(&[(DiskId::from_u128(1), 1)]).unwrap();
+    assert_eq!(authority.layouts.current().unwrap(), first);
+    let owed = authority.owed_to_layout(NodeId::from_u128(2)).unwrap();
+    let second = entries::take_in(&first, &owed).unwrap().unwrap();
+    authority.layouts.adopt(second).unwrap();
+    assert_eq!(authority.owed_to_layout(NodeId::from_u128(2)), None);
+    // A disk that came to the layout later is another node's too.
+    let mut third = (*authority.layouts.current().unwrap()).clone();
+    third.version += 1;
+    third.disks.push(ringfort_ring::layout::DiskEntry::new(
+        DiskId::from_u128(30),
+        0,
+        1,
+    ));
+    authority.layouts.adopt(third).unwrap();
+    let token = authority.issue_token(Role::Node).unwrap();
+    let mut request = request(&token, 5);
+    request.disks[0].0 = DiskId::from_u128(30);
+    assert!(why(authority.join(&request).unwrap()).contains("--disk"));
 }
 
 #[test]
