@@ -12,6 +12,7 @@ mod failure;
 mod first_key;
 mod folder;
 mod gateway;
+mod healing;
 mod key;
 mod listen;
 mod logging;

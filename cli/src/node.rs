@@ -8,6 +8,7 @@ use crate::drain::{DrainOptions, Signals, drain};
 use crate::failure::Failure;
 use crate::first_key;
 use crate::folder;
+use crate::healing::Given;
 use crate::listen::{self, Ready};
 use crate::member::{self, Membership};
 use crate::metrics::{self, Metrics};
@@ -25,13 +26,15 @@ use ringfort_ring::layout::{Layout, Member, Members};
 use ringfort_storage_node::control::acceptor::ControlAcceptor;
 use ringfort_storage_node::control::announce::announce_disks;
 use ringfort_storage_node::control::authority::Authority;
+use ringfort_storage_node::control::change::apply_changes;
+use ringfort_storage_node::control::conductor::Conductor;
 use ringfort_storage_node::control::entries::FoundDisks;
 use ringfort_storage_node::control::file::{self, Secrecy};
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::plane::{ControlOptions, ControlPlane};
-use ringfort_storage_node::control::service::{ControlDoor, ControlService, refuse_changes};
+use ringfort_storage_node::control::service::{ControlDoor, ControlService};
 use ringfort_storage_node::node::{Node, NodeConfig};
-use ringfort_storage_node::repair::{GarbagePace, JoinPace, ScrubPace, SweepPace};
+use ringfort_storage_node::repair::{GarbagePace, ScrubPace, SweepPace};
 use ringfort_wire::client::{ClientOptions, TcpTransport};
 use ringfort_wire::environment::Environment;
 use ringfort_wire::hello::CurrentEra;
@@ -107,6 +110,24 @@ pub(crate) struct NodeArgs {
     /// arrive; the same on every node [default: 24h]
     #[arg(long, env = "RINGFORT_ORPHAN_AGE")]
     pub(crate) orphan_age: Option<Span>,
+    /// Silence after which a node is down [default: 20s]
+    #[arg(long, env = "RINGFORT_DOWN_AFTER")]
+    pub(crate) down_after: Option<Span>,
+    /// How long a node is down before its partitions go to others [default: 10m]
+    #[arg(long, env = "RINGFORT_OUT_AFTER")]
+    pub(crate) out_after: Option<Span>,
+    /// How long a node is heard again before it counts as back [default: 30s]
+    #[arg(long, env = "RINGFORT_BACK_AFTER")]
+    pub(crate) back_after: Option<Span>,
+    /// Partitions that move at a time [default: 512]
+    #[arg(long, env = "RINGFORT_MOVES_AT_ONCE")]
+    pub(crate) moves_at_once: Option<u16>,
+    /// MiB a second that a node copies to restore lost replicas [default: 256]
+    #[arg(long, env = "RINGFORT_REPAIR_RATE_MIB")]
+    pub(crate) repair_rate_mib: Option<u64>,
+    /// MiB a second that a node copies only to balance [default: 64]
+    #[arg(long, env = "RINGFORT_BALANCE_RATE_MIB")]
+    pub(crate) balance_rate_mib: Option<u64>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     pub(crate) drain_delay: Option<Span>,
@@ -137,6 +158,20 @@ pub(crate) async fn run_command(command: NodeCommand) -> Result<ExitCode, Failur
     match command.offline {
         None => run(command.args).await,
         Some(Offline::RebuildIndex(args)) => rebuild::run(args).await,
+    }
+}
+
+impl NodeArgs {
+    /// The settings of self-healing.
+    pub(crate) fn healing(&self) -> Given {
+        Given {
+            down_after: self.down_after,
+            out_after: self.out_after,
+            back_after: self.back_after,
+            moves_at_once: self.moves_at_once,
+            repair_rate_mib: self.repair_rate_mib,
+            balance_rate_mib: self.balance_rate_mib,
+        }
     }
 }
 
@@ -295,6 +330,7 @@ fn layers(flags: NodeArgs) -> Result<(NodeArgs, PathBuf), Failure> {
 /// Runs until a signal.
 async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
     let (args, data) = layers(flags)?;
+    args.healing().conductor()?;
     let mut signals = Signals::install()?;
     let environment = Environment::os();
     // A crash in the middle of `cluster init` may have left the first node without its certificate.
@@ -337,7 +373,7 @@ async fn run(flags: NodeArgs) -> Result<ExitCode, Failure> {
         max_clock_skew_ms,
         engine: engine_options(args.disk_reserve_mib),
         sweep: sweep_pace(args.sweep_interval)?,
-        join: JoinPace::default(),
+        join: args.healing().join_pace()?,
         scrub: scrub_pace(args.scrub_interval)?,
         garbage: garbage_pace(args.gc_interval, args.tombstone_age, args.orphan_age)?,
     };
@@ -518,7 +554,7 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         acceptor,
         layouts: Arc::clone(&layouts),
         plane: plane.clone(),
-        changer: refuse_changes(),
+        changer: apply_changes(plane.clone()),
     };
     let service = ControlService::new(Arc::clone(&node), authority.clone()).with_control(door);
     let service: Arc<dyn Service> = Arc::new(service);
@@ -533,7 +569,7 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
     let coordinator = Arc::new(Coordinator::new(
         Arc::clone(&transport),
         layouts.subscribe(),
-        environment,
+        environment.clone(),
         CoordinatorOptions::default(),
     ));
     tokio::spawn(member::follow(
@@ -545,6 +581,15 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
         all_stops.clone(),
     ));
     tokio::spawn(plane.clone().run(all_stops.clone()));
+    let conductor = Conductor::new(
+        node.id(),
+        Arc::clone(&layouts),
+        plane.clone(),
+        Arc::clone(&transport),
+        environment.clone(),
+        args.healing().conductor()?,
+    );
+    tokio::spawn(conductor.run(all_stops.clone()));
     tokio::spawn(announce_disks(
         plane,
         Arc::clone(&layouts),

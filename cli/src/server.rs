@@ -7,6 +7,7 @@ use crate::drain::{DrainOptions, Signals, drain};
 use crate::failure::Failure;
 use crate::first_key;
 use crate::folder::{self, RootKey};
+use crate::healing::Given;
 use crate::listen::{self, Ready};
 use crate::metrics::{self, Metrics};
 use crate::node::found_disks;
@@ -26,13 +27,14 @@ use ringfort_ring::topology::{DiskSpec, NodeSpec, Topology};
 use ringfort_storage_node::control::acceptor::ControlAcceptor;
 use ringfort_storage_node::control::announce::announce_disks;
 use ringfort_storage_node::control::authority::check_sizes;
+use ringfort_storage_node::control::change::apply_changes;
+use ringfort_storage_node::control::conductor::Conductor;
 use ringfort_storage_node::control::file::Secrecy;
 use ringfort_storage_node::control::layout_store::LayoutStore;
 use ringfort_storage_node::control::plane::{ControlOptions, ControlPlane};
-use ringfort_storage_node::control::service::{ControlDoor, ControlService, refuse_changes};
+use ringfort_storage_node::control::service::{ControlDoor, ControlService};
 use ringfort_storage_node::engine::EngineOptions;
 use ringfort_storage_node::node::{Node, NodeConfig};
-use ringfort_storage_node::repair::JoinPace;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::local::LocalTransport;
 use ringfort_wire::transport::Transport;
@@ -101,12 +103,44 @@ pub(crate) struct ServerArgs {
     /// arrive; the same on every node [default: 24h]
     #[arg(long, env = "RINGFORT_ORPHAN_AGE")]
     orphan_age: Option<Span>,
+    /// Silence after which a node is down [default: 20s]
+    #[arg(long, env = "RINGFORT_DOWN_AFTER")]
+    down_after: Option<Span>,
+    /// How long a node is down before its partitions go to others [default: 10m]
+    #[arg(long, env = "RINGFORT_OUT_AFTER")]
+    out_after: Option<Span>,
+    /// How long a node is heard again before it counts as back [default: 30s]
+    #[arg(long, env = "RINGFORT_BACK_AFTER")]
+    back_after: Option<Span>,
+    /// Partitions that move at a time [default: 512]
+    #[arg(long, env = "RINGFORT_MOVES_AT_ONCE")]
+    moves_at_once: Option<u16>,
+    /// MiB a second that a node copies to restore lost replicas [default: 256]
+    #[arg(long, env = "RINGFORT_REPAIR_RATE_MIB")]
+    repair_rate_mib: Option<u64>,
+    /// MiB a second that a node copies only to balance [default: 64]
+    #[arg(long, env = "RINGFORT_BALANCE_RATE_MIB")]
+    balance_rate_mib: Option<u64>,
     /// After SIGTERM, how long requests are still taken while /health/ready says 503 [default: 0s]
     #[arg(long, env = "RINGFORT_DRAIN_DELAY")]
     drain_delay: Option<Span>,
     /// How long requests under way may then go on [default: 30s]
     #[arg(long, env = "RINGFORT_DRAIN_TIMEOUT")]
     drain_timeout: Option<Span>,
+}
+
+impl ServerArgs {
+    /// The settings of self-healing.
+    fn healing(&self) -> Given {
+        Given {
+            down_after: self.down_after,
+            out_after: self.out_after,
+            back_after: self.back_after,
+            moves_at_once: self.moves_at_once,
+            repair_rate_mib: self.repair_rate_mib,
+            balance_rate_mib: self.balance_rate_mib,
+        }
+    }
 }
 
 /// What the folder's cluster is made of.
@@ -124,6 +158,7 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
         Some(path) => settings::layered(&[&flags, &settings::read_file(path)?])?,
         None => flags,
     };
+    args.healing().conductor()?;
     let signals = Signals::install()?;
     let environment = Environment::os();
     let data = args
@@ -170,7 +205,7 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
             acceptor,
             layouts: Arc::clone(&layouts),
             plane: plane.clone(),
-            changer: refuse_changes(),
+            changer: apply_changes(plane.clone()),
         };
         let service = ControlService::new(Arc::clone(node), None).with_control(door);
         local.insert(node.id(), Arc::new(service));
@@ -198,6 +233,15 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
     // Nobody follows the layout: the process has one, which whatever is chosen goes into first.
     tokio::spawn(plane.clone().run(all_stops.clone()));
     for node in &nodes {
+        let conductor = Conductor::new(
+            node.id(),
+            Arc::clone(&layouts),
+            plane.clone(),
+            Arc::clone(&transport),
+            environment.clone(),
+            args.healing().conductor()?,
+        );
+        tokio::spawn(conductor.run(all_stops.clone()));
         tokio::spawn(announce_disks(
             plane.clone(),
             Arc::clone(&layouts),
@@ -363,7 +407,7 @@ async fn open_nodes(
             max_clock_skew_ms: args.max_clock_skew_ms.unwrap_or(500),
             engine: engine_options(args.disk_reserve_mib),
             sweep: crate::node::sweep_pace(args.sweep_interval)?,
-            join: JoinPace::default(),
+            join: args.healing().join_pace()?,
             scrub: crate::node::scrub_pace(args.scrub_interval)?,
             garbage: crate::node::garbage_pace(
                 args.gc_interval,

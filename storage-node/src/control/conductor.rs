@@ -43,7 +43,7 @@ impl Default for ConductorSettings {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(1),
-            joint_max: 64,
+            joint_max: 512,
             liveness: LivenessSettings::default(),
         }
     }

@@ -4,6 +4,7 @@
 pub mod acceptor;
 pub mod announce;
 pub mod authority;
+pub mod change;
 pub mod conductor;
 pub mod entries;
 pub mod file;

@@ -29,7 +29,7 @@ use std::time::Duration;
 /// How long one request of a copy may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Partitions copied in one pass.
-const BATCH: usize = 64;
+const BATCH: usize = 512;
 /// Rows, or chunks, named in one answer.
 const PIECE: u16 = 1_000;
 
