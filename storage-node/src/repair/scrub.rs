@@ -126,16 +126,27 @@ impl Scrubber<'_> {
             under_way,
         };
         let ended = pass.run().await;
-        let mut under_way = pass.under_way;
+        if let Some(kept) = self.conclude(id, pass.under_way, ended) {
+            self.keep(disk, &kept).await;
+        }
+    }
+
+    /// Shows how a pass ended; answers what is to be kept of it.
+    fn conclude(
+        &self,
+        id: DiskId,
+        mut under_way: UnderWay,
+        ended: Result<Going, EngineError>,
+    ) -> Option<Kept> {
         let mut board = self.board.lock();
-        let kept = match ended {
+        match ended {
             Ok(Going::GivenUp) => {
                 board.give_up(id, &under_way.pass);
-                return;
+                return None;
             }
             Ok(Going::Interrupted) => {
                 board.interrupt(id, under_way);
-                return;
+                return None;
             }
             Ok(Going::On) => {
                 let counts = under_way.pass.counts;
@@ -147,21 +158,14 @@ impl Scrubber<'_> {
                     mended = counts.mended,
                     "a scrub has read everything"
                 );
-                self.end(&mut board, id, under_way)
             }
             Err(error) => {
                 tracing::warn!(%error, disk = %id, "a scrub broke off; it is tried again");
                 under_way.pass.trouble = Some(error.to_string());
-                self.end(&mut board, id, under_way)
             }
-        };
-        drop(board);
-        self.keep(disk, &kept).await;
-    }
-
-    fn end(&self, board: &mut Board, id: DiskId, mut under_way: UnderWay) -> Kept {
+        }
         under_way.pass.ended_ms = self.environment.now_ms();
-        board.end(id, under_way.pass, self.every_ms())
+        Some(board.end(id, under_way.pass, self.every_ms()))
     }
 
     /// Writes down how far the disk's passes are. What is lost of it costs reading again, no more.
