@@ -309,7 +309,7 @@ fn any_one_bit_is_found_named_and_mended_for_good() {
         );
         check_whole(&engine, &written);
     }
-    assert!(kinds.iter().all(|count| *count > 5), "{kinds:?}");
+    assert!(kinds.iter().all(|count| *count > 2), "{kinds:?}");
 }
 
 /// The fields of a record are gone, so only the index knows what it was.
