@@ -221,13 +221,13 @@ impl Pass<'_> {
             self.leave_bad_segments().await?;
         }
         if let Some(why) = doubt {
-            // Last of all: it closes the disk for writes, and the next start needs whole segments to go by.
-            if self.is_mending() {
+            self.under_way.pass.trouble = Some(if self.is_mending() {
+                // Last of all: it closes the disk for writes, and the next start needs whole segments to go by.
                 self.engine().doubt_index(&why);
-            }
-            self.under_way.pass.trouble = Some(format!(
-                "the index is in doubt and is built anew at the next start: {why}"
-            ));
+                format!("the index is in doubt and is built anew at the next start: {why}")
+            } else {
+                format!("the index is rotten: {why}")
+            });
         }
         let left = self.under_way.pass.counts.unmended();
         if left > 0 && self.is_mending() && self.under_way.pass.trouble.is_none() {

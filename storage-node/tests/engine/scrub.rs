@@ -6,7 +6,7 @@ use ringfort_ring::id::{Epoch, Generation, PartitionId};
 use ringfort_storage_node::disk::Disk;
 use ringfort_storage_node::disk::simulated::{Random, SimulatedDisk};
 use ringfort_storage_node::engine::scrub::{Rotten, RottenRecord, ScrubCursor};
-use ringfort_storage_node::engine::{Engine, EngineError, Mutation};
+use ringfort_storage_node::engine::{Engine, EngineError, EngineOptions, Mutation};
 use ringfort_wire::id::ChunkId;
 use std::collections::BTreeMap;
 
@@ -252,12 +252,18 @@ fn any_one_bit_is_found_named_and_mended_for_good() {
             now(engine.checkpoint()).unwrap();
         }
         let names = segments(&disk);
-        let at = usize::try_from(random.below(names.len() as u64)).unwrap();
+        // Facts were written last, and are few.
+        let is_near_end = round % 5 == 1;
+        let at = match is_near_end {
+            true => names.len() - 1,
+            false => usize::try_from(random.below(names.len() as u64)).unwrap(),
+        };
         let len = disk.bytes(&names[at]).unwrap();
         let end = len.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
-        // Half of them near the front of a segment, where there is more than chunks' bytes.
-        let offset = if round % 3 == 0 {
-            random.below(73)
+        let offset = if is_near_end {
+            end - 1 - random.below((end - 4096).min(4_000))
+        } else if round % 12 == 0 {
+            random.below(72)
         } else {
             4096 + random.below(end - 4096)
         };
@@ -303,7 +309,7 @@ fn any_one_bit_is_found_named_and_mended_for_good() {
         );
         check_whole(&engine, &written);
     }
-    assert!(kinds.iter().all(|count| *count > 5), "{kinds:?}");
+    assert!(kinds.iter().all(|count| *count > 2), "{kinds:?}");
 }
 
 /// The fields of a record are gone, so only the index knows what it was.
@@ -481,9 +487,12 @@ fn an_index_that_cannot_be_read_is_in_doubt_and_built_anew_at_the_next_start() {
     now(engine.checkpoint()).unwrap();
     engine.quiet();
     drop(engine);
-    let (engine, _) = open(&disk, options());
+    let without_cache = EngineOptions {
+        index_cache_bytes: 0,
+        ..options()
+    };
+    let (engine, _) = open(&disk, without_cache);
     for block in 1..disk.bytes("index.redb").unwrap().len() as u64 / 4104 {
-        // Opening has read some pages of it; one that it has not is enough.
         assert!(disk.flip_bit("index.redb", block * 4104 + 9, 1));
     }
     assert!(bad_blocks(&engine) > 0);
@@ -509,7 +518,7 @@ fn an_index_that_cannot_be_read_is_in_doubt_and_built_anew_at_the_next_start() {
 /// The power goes at each step of the copy and of its taking the old one's place.
 #[test]
 fn a_crash_while_the_index_is_copied_costs_nothing() {
-    for after in 1..80 {
+    for after in (1..5_000).step_by(3) {
         let disk = SimulatedDisk::new(after);
         let (engine, written) = filled(&disk);
         now(engine.checkpoint()).unwrap();
@@ -529,11 +538,11 @@ fn a_crash_while_the_index_is_copied_costs_nothing() {
         );
         check_whole(&engine, &written);
         if is_over {
-            assert!(after > 5);
+            assert!(after > 20, "{after}");
             return;
         }
     }
-    panic!("80 operations were not enough");
+    panic!("it never ends");
 }
 
 #[test]

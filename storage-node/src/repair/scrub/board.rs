@@ -306,7 +306,8 @@ mod tests {
         assert_eq!((ordered_at, ordered.pass.number), (disk(2), number));
         assert_eq!((ordered.bytes_per_s, ordered.pass.is_mending), (5, false));
         board.end(ordered_at, ordered.pass, EVERY);
-        assert_eq!(run(board.next(102)), (at, begun));
+        assert_eq!(run(board.next(102)), (at, begun.clone()));
+        board.end(at, begun.pass, EVERY);
         // The pass that only looked was none: the disk is still due.
         assert_eq!(run(board.next(103)).0, disk(2));
     }
