@@ -75,6 +75,23 @@ fn print_status(status: &ClusterStatus) {
         .iter()
         .flat_map(|node| node.disks.iter().map(move |disk| disk_row(node, disk)));
     print_table(&header, disks.collect());
+    anstream::println!();
+    let header = [
+        "GARBAGE OF",
+        "PASSES",
+        "TOMBSTONES",
+        "DROPPED",
+        "EMPTIED",
+        "ORPHANS",
+        "CHUNKS",
+        "BYTES",
+        "WAITING",
+        "FAILED",
+    ];
+    print_table(
+        &header,
+        status.nodes.iter().filter_map(garbage_row).collect(),
+    );
     for disk in status.nodes.iter().flat_map(|node| &node.disks) {
         for line in &disk.recovery {
             anstream::println!("disk {}: {line}", short(&disk.id));
@@ -100,6 +117,22 @@ fn node_row(node: &NodeState) -> Vec<String> {
         or_dash(node.release.clone()),
         or_dash(node.layout_version.map(|version| version.to_string())),
     ]
+}
+
+fn garbage_row(node: &NodeState) -> Option<Vec<String>> {
+    let it = node.garbage.as_ref()?;
+    Some(vec![
+        node.name.clone(),
+        it.passes.to_string(),
+        it.tombstones.to_string(),
+        it.rows_dropped.to_string(),
+        it.rows_emptied.to_string(),
+        it.orphans.to_string(),
+        it.chunks_deleted.to_string(),
+        bytes(it.chunk_bytes_deleted),
+        it.partitions_waiting.to_string(),
+        it.failed.to_string(),
+    ])
 }
 
 fn disk_row(node: &NodeState, disk: &DiskState) -> Vec<String> {

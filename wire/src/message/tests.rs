@@ -367,6 +367,7 @@ impl Filling {
                 },
                 bound: self.ballot().time,
             }),
+            Request::GarbageStatus(GarbageStatusRequest {}),
         ]
     }
 
@@ -503,6 +504,17 @@ impl Filling {
                 is_full: self.flag,
             }),
             Response::PrepareBound(PrepareReply::Refused(refusal)),
+            Response::GarbageStatus(GarbageStatusReply {
+                passes: self.number,
+                tombstones: self.number,
+                partitions_waiting: self.number,
+                rows_dropped: self.number,
+                rows_emptied: self.number,
+                orphans: self.number,
+                chunks_deleted: self.number,
+                chunk_bytes_deleted: self.number,
+                failed: self.number,
+            }),
         ]
     }
 }
@@ -542,6 +554,7 @@ const KINDS: [(u16, &str); 18] = [
     (46, "RaiseFloor"),
     (47, "DropRows"),
     (48, "PrepareBound"),
+    (49, "GarbageStatus"),
 ];
 
 #[test]
