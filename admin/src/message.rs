@@ -84,6 +84,32 @@ pub struct NodeState {
     pub layout_version: Option<u64>,
     /// Its disks; those of the layout, if it did not answer.
     pub disks: Vec<DiskState>,
+    /// What it has collected; `None`, if it did not say.
+    #[serde(default)]
+    pub garbage: Option<GarbageState>,
+}
+
+/// What a node has collected since it started, but for what says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageState {
+    /// Passes over all that it holds.
+    pub passes: u64,
+    /// Deleted rows that are kept yet, as the last pass met them; a row counts at one node.
+    pub tombstones: u64,
+    /// Partitions that the last pass left alone because a member was away or behind.
+    pub partitions_waiting: u64,
+    /// Deleted rows that were dropped from all replicas.
+    pub rows_dropped: u64,
+    /// Registers of ended parts and in removed buckets that were emptied.
+    pub rows_emptied: u64,
+    /// Writes and uploads that nothing names, whose chunks were found.
+    pub orphans: u64,
+    /// Their chunks, sent to be deleted.
+    pub chunks_deleted: u64,
+    /// Bytes of those chunks, of one replica each.
+    pub chunk_bytes_deleted: u64,
+    /// Steps of the last pass that did not come to their end.
+    pub failed: u64,
 }
 
 /// A disk.

@@ -91,6 +91,23 @@ fn print_status(status: &ClusterStatus) {
         ];
         print_table(&header, scrubs);
     }
+    anstream::println!();
+    let header = [
+        "GARBAGE OF",
+        "PASSES",
+        "TOMBSTONES",
+        "DROPPED",
+        "EMPTIED",
+        "ORPHANS",
+        "CHUNKS",
+        "BYTES",
+        "WAITING",
+        "FAILED",
+    ];
+    print_table(
+        &header,
+        status.nodes.iter().filter_map(garbage_row).collect(),
+    );
     for disk in status.nodes.iter().flat_map(|node| &node.disks) {
         let last = disk.scrub.as_ref().and_then(|scrub| scrub.last.as_ref());
         if let Some(trouble) = last.and_then(|last| last.trouble.as_ref()) {
@@ -148,6 +165,22 @@ fn scrub_row(node: &NodeState, disk: &DiskState) -> Option<Vec<String>> {
         next_ms => moment(next_ms),
     });
     Some(row)
+}
+
+fn garbage_row(node: &NodeState) -> Option<Vec<String>> {
+    let it = node.garbage.as_ref()?;
+    Some(vec![
+        node.name.clone(),
+        it.passes.to_string(),
+        it.tombstones.to_string(),
+        it.rows_dropped.to_string(),
+        it.rows_emptied.to_string(),
+        it.orphans.to_string(),
+        it.chunks_deleted.to_string(),
+        bytes(it.chunk_bytes_deleted),
+        it.partitions_waiting.to_string(),
+        it.failed.to_string(),
+    ])
 }
 
 fn disk_row(node: &NodeState, disk: &DiskState) -> Vec<String> {

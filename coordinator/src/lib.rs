@@ -44,7 +44,9 @@ use ringfort_ring::layout::Layout;
 use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::id::{InvocationDigest, OperationId};
-use ringfort_wire::message::{Call, NodeStatusReply, NodeStatusRequest};
+use ringfort_wire::message::{
+    Call, GarbageStatusReply, GarbageStatusRequest, NodeStatusReply, NodeStatusRequest,
+};
 use ringfort_wire::transport::{Lane, Transport, call};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,6 +204,22 @@ impl Coordinator {
     pub async fn ask_node<C: Call>(&self, node: NodeId, request: C) -> Result<C::Reply, CallError> {
         let reply = self.call(node, Lane::Metadata, request, Bytes::new()).await;
         reply.map(|(reply, _)| reply)
+    }
+
+    /// Asks every node what it has collected; one that does not say, or is of an older release, is left out.
+    pub async fn garbage_statuses(&self) -> Vec<(NodeId, GarbageStatusReply)> {
+        let Some(layout) = self.layout() else {
+            return Vec::new();
+        };
+        let asked = layout.nodes.iter().map(|node| async {
+            let request = GarbageStatusRequest {};
+            let reply = self
+                .call(node.id, Lane::Metadata, request, Bytes::new())
+                .await;
+            reply.ok().map(|(reply, _)| (node.id, reply))
+        });
+        let answered = futures_util::future::join_all(asked).await;
+        answered.into_iter().flatten().collect()
     }
 
     async fn call<C: Call>(

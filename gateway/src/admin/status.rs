@@ -3,11 +3,13 @@
 use super::{Context, scrub};
 use axum::Json;
 use axum::extract::State;
-use ringfort_admin::message::{ClusterStatus, DiskState, NodeState, PartitionsStatus};
+use ringfort_admin::message::{
+    ClusterStatus, DiskState, GarbageState, NodeState, PartitionsStatus,
+};
 use ringfort_ring::id::{DiskId, NodeId};
 use ringfort_ring::layout::{Layout, Member, Members};
 use ringfort_wire::error::CallError;
-use ringfort_wire::message::{DiskStatus, NodeStatusReply};
+use ringfort_wire::message::{DiskStatus, GarbageStatusReply, NodeStatusReply};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Replies = Vec<(NodeId, Result<NodeStatusReply, CallError>)>;
@@ -17,12 +19,16 @@ pub(super) async fn status(State(context): State<Context>) -> Json<ClusterStatus
     let readiness = coordinator.readiness();
     let mut status = match coordinator.layout() {
         Some(layout) => {
-            let (replies, scrubs) =
-                tokio::join!(coordinator.node_statuses(), scrub::of_disks(coordinator));
+            let (replies, scrubs, garbage) = tokio::join!(
+                coordinator.node_statuses(),
+                scrub::of_disks(coordinator),
+                coordinator.garbage_statuses(),
+            );
             let mut status = of_layout(&layout, replies);
             for disk in status.nodes.iter_mut().flat_map(|node| &mut node.disks) {
                 disk.scrub = scrubs.get(&disk.id).cloned();
             }
+            add_garbage(&mut status, garbage);
             status
         }
         None => empty(),
@@ -30,6 +36,25 @@ pub(super) async fn status(State(context): State<Context>) -> Json<ClusterStatus
     status.is_ready = readiness.is_ready;
     status.reason = readiness.reason;
     Json(status)
+}
+
+fn add_garbage(status: &mut ClusterStatus, garbage: Vec<(NodeId, GarbageStatusReply)>) {
+    for (id, reply) in garbage {
+        let id = id.to_string();
+        if let Some(node) = status.nodes.iter_mut().find(|node| node.id == id) {
+            node.garbage = Some(GarbageState {
+                passes: reply.passes,
+                tombstones: reply.tombstones,
+                partitions_waiting: reply.partitions_waiting,
+                rows_dropped: reply.rows_dropped,
+                rows_emptied: reply.rows_emptied,
+                orphans: reply.orphans,
+                chunks_deleted: reply.chunks_deleted,
+                chunk_bytes_deleted: reply.chunk_bytes_deleted,
+                failed: reply.failed,
+            });
+        }
+    }
 }
 
 fn empty() -> ClusterStatus {
@@ -69,6 +94,7 @@ fn of_layout(layout: &Layout, replies: Replies) -> ClusterStatus {
             uptime_s: None,
             layout_version: None,
             disks: Vec::new(),
+            garbage: None,
         };
         match replies.remove(&node.id) {
             Some(Ok(reply)) => {

@@ -6,9 +6,9 @@ use ringfort_ring::id::DiskId;
 use ringfort_wire::error::{NodeError, NodeErrorCode};
 use ringfort_wire::id::Payload;
 use ringfort_wire::message::{
-    DeleteChunksReply, DeleteChunksRequest, DigestsReply, GetLayoutReply, LeafSet, NodeStatusReply,
-    NoteChunksReply, PingReply, RaiseReply, RaiseRequest, Request, Response, ScrubStatusReply,
-    SyncStatusReply,
+    DeleteChunksReply, DeleteChunksRequest, DigestsReply, GarbageStatusReply, GetLayoutReply,
+    LeafSet, NodeStatusReply, NoteChunksReply, PingReply, RaiseReply, RaiseRequest, Request,
+    Response, ScrubStatusReply, SyncStatusReply,
 };
 use ringfort_wire::transport::{BoxFuture, Peer, Service};
 use std::sync::Arc;
@@ -139,6 +139,7 @@ async fn answer(
                 disk.prepare_bound(request, age_ms).await?,
             ))
         }
+        Request::GarbageStatus(_) => plain(Response::GarbageStatus(garbage_status(node))),
         Request::Ping(_) => plain(Response::Ping(ping(node))),
         Request::GetLayout(request) => plain(Response::GetLayout(GetLayoutReply {
             layout: node
@@ -251,6 +252,21 @@ fn status(node: &Node) -> NodeStatusReply {
         uptime_s: node.uptime_s(),
         layout_version: node.layout().map_or(0, |layout| layout.version),
         disks: node.disk_statuses(),
+    }
+}
+
+fn garbage_status(node: &Node) -> GarbageStatusReply {
+    let totals = node.garbage_totals();
+    GarbageStatusReply {
+        passes: totals.passes,
+        tombstones: totals.last.tombstones,
+        partitions_waiting: totals.last.partitions_waiting,
+        rows_dropped: totals.all.rows_dropped,
+        rows_emptied: totals.all.parts_emptied + totals.all.rows_buried,
+        orphans: totals.all.orphans,
+        chunks_deleted: totals.all.chunks_deleted,
+        chunk_bytes_deleted: totals.all.chunk_bytes_deleted,
+        failed: totals.last.failed,
     }
 }
 

@@ -89,3 +89,30 @@ pub struct PrepareBoundRequest {
     /// From then on refuse new values of operations born before it, in the whole partition.
     pub bound: Timestamp,
 }
+
+/// What has a node collected?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageStatusRequest {}
+
+/// The answer to a GarbageStatus: since the node started, but for what says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageStatusReply {
+    /// Passes over all that it holds.
+    pub passes: u64,
+    /// Deleted rows that are kept yet, as the last pass met them.
+    pub tombstones: u64,
+    /// Partitions that the last pass left alone because a member was away or behind.
+    pub partitions_waiting: u64,
+    /// Deleted rows that were dropped from all replicas.
+    pub rows_dropped: u64,
+    /// Registers of ended parts and in removed buckets that were emptied.
+    pub rows_emptied: u64,
+    /// Writes and uploads that nothing names, whose chunks were found.
+    pub orphans: u64,
+    /// Their chunks, sent to be deleted.
+    pub chunks_deleted: u64,
+    /// Bytes of those chunks, of one replica each.
+    pub chunk_bytes_deleted: u64,
+    /// Steps of the last pass that did not come to their end.
+    pub failed: u64,
+}

@@ -176,6 +176,8 @@ requests! {
     47 DropRows(DropRowsRequest) -> DropRowsReply;
     /// Adopt a birth bound, then promise a ballot.
     48 PrepareBound(PrepareBoundRequest) -> PrepareReply;
+    /// What a node has collected.
+    49 GarbageStatus(GarbageStatusRequest) -> GarbageStatusReply;
     /// Are you there, and what time is it?
     20 Ping(PingRequest) -> PingReply;
     /// The layout that a process knows.

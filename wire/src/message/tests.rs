@@ -420,6 +420,7 @@ impl Filling {
                 },
                 bound: self.ballot().time,
             }),
+            Request::GarbageStatus(GarbageStatusRequest {}),
         ]
     }
 
@@ -600,6 +601,17 @@ impl Filling {
                 is_full: self.flag,
             }),
             Response::PrepareBound(PrepareReply::Refused(refusal)),
+            Response::GarbageStatus(GarbageStatusReply {
+                passes: self.number,
+                tombstones: self.number,
+                partitions_waiting: self.number,
+                rows_dropped: self.number,
+                rows_emptied: self.number,
+                orphans: self.number,
+                chunks_deleted: self.number,
+                chunk_bytes_deleted: self.number,
+                failed: self.number,
+            }),
         ]
     }
 }
@@ -616,7 +628,7 @@ fn plain() -> Filling {
 }
 
 /// A number here is never changed and never given to another kind; new kinds are added.
-const KINDS: [(u16, &str); 30] = [
+const KINDS: [(u16, &str); 31] = [
     (1, "Prepare"),
     (2, "Accept"),
     (3, "Read"),
@@ -647,6 +659,7 @@ const KINDS: [(u16, &str); 30] = [
     (46, "RaiseFloor"),
     (47, "DropRows"),
     (48, "PrepareBound"),
+    (49, "GarbageStatus"),
 ];
 
 /// 65,536 partitions of five members, all of them moving, in a cluster of 300 nodes that has changed a million times.
