@@ -241,6 +241,10 @@ impl Catalog {
         check_id(&id)?;
         check_secret(&secret)?;
         check_buckets(spec.buckets.as_deref())?;
+        check_shown("a name", &spec.name)?;
+        if let Some(owner) = &spec.owner {
+            check_owner(owner)?;
+        }
         Ok(KeyRecord {
             id,
             secret,
@@ -253,6 +257,9 @@ impl Catalog {
         })
     }
 }
+
+/// What a name or an account has at most.
+const SHOWN_BYTES_MAX: usize = 256;
 
 /// 32 characters: five bits each.
 const ID_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -301,6 +308,24 @@ fn check_buckets(names: Option<&[String]>) -> Result<(), CatalogError> {
             "{name:?} is not a bucket name that S3 allows"
         ))),
     }
+}
+
+/// An account is compared, shown in documents and matched with a header: it must be something.
+fn check_owner(owner: &str) -> Result<(), CatalogError> {
+    if owner.trim().is_empty() {
+        return Err(CatalogError::Invalid("an account has a name".to_owned()));
+    }
+    check_shown("an account", owner)
+}
+
+/// What people and documents are shown.
+fn check_shown(what: &str, text: &str) -> Result<(), CatalogError> {
+    if text.len() <= SHOWN_BYTES_MAX && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(CatalogError::Invalid(format!(
+        "{what} has at most {SHOWN_BYTES_MAX} bytes and no control characters"
+    )))
 }
 
 fn register_name(id: &str) -> Result<String, CatalogError> {
@@ -358,6 +383,24 @@ mod tests {
         check(&["not-made-yet", "b.2"]).unwrap();
         for wrong in ["", "Has Spaces", "ab", "UPPER", "bucket/key", "s3://bucket"] {
             assert!(check(&["good-one", wrong]).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_something_that_can_be_shown() {
+        check_owner("alice").unwrap();
+        check_shown("a name", "").unwrap();
+        let longest = "a".repeat(SHOWN_BYTES_MAX);
+        check_owner(&longest).unwrap();
+        for wrong in [
+            "",
+            " ",
+            "a\n",
+            "\u{1b}[31m",
+            "a\u{0}",
+            &format!("{longest}a"),
+        ] {
+            assert!(check_owner(wrong).is_err(), "{wrong:?}");
         }
     }
 
