@@ -5,6 +5,7 @@ use crate::ballot::Ballot;
 use crate::hlc::Timestamp;
 use crate::id::Era;
 use crate::layout::Layout;
+use alloc::boxed::Box;
 use serde::{Deserialize, Serialize};
 
 /// An acceptor's state: small, and durable before anything that it says.
@@ -35,7 +36,7 @@ pub struct Refusal {
     /// The highest ballot promised here.
     pub past: Ballot,
     /// A chosen layout, where one newer than the asker's is known here.
-    pub newer: Option<Layout>,
+    pub newer: Option<Box<Layout>>,
     /// Whether the ballot is further ahead of this node's clock than clocks may differ.
     pub is_ahead: bool,
 }
@@ -123,7 +124,7 @@ impl Acceptor {
     fn refusal(&self, newer: Option<&Layout>) -> Refusal {
         Refusal {
             past: self.promised,
-            newer: newer.cloned(),
+            newer: newer.cloned().map(Box::new),
             is_ahead: false,
         }
     }

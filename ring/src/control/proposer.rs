@@ -145,7 +145,7 @@ impl Proposer {
         let newer = refusal.newer.filter(|newer| place(newer) > self.known());
         if let Some(newer) = newer {
             self.phase = Phase::Over;
-            return Step::Newer(Arc::new(newer));
+            return Step::Newer(Arc::from(newer));
         }
         self.silent(from)
     }

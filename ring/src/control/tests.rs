@@ -114,7 +114,7 @@ fn a_node_that_knows_more_says_so_instead_of_promising() {
     let mut acceptor = Acceptor::default();
     let chosen = layout(7, &[3], &[], "chosen");
     let told = |past| Refusal {
-        newer: Some(chosen.clone()),
+        newer: Some(alloc::boxed::Box::new(chosen.clone())),
         ..refusal(past)
     };
     let none = Refusal {
@@ -239,7 +239,7 @@ fn a_newer_chosen_layout_ends_the_attempt_and_a_lost_majority_fails_it() {
     proposer.start();
     let newer = layout(8, &[0, 1, 2], &[], "newer");
     let told = Refusal {
-        newer: Some(newer.clone()),
+        newer: Some(alloc::boxed::Box::new(newer.clone())),
         ..refusal(3)
     };
     assert_eq!(proposer.refused(id(1), told), Step::Newer(Arc::new(newer)));

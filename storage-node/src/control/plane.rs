@@ -193,12 +193,13 @@ impl ControlPlane {
         let mut pause = options.backoff_min;
         loop {
             let base = self.inner.layouts.current().ok_or(ControlError::NoLayout)?;
-            if let Some(open) = sent.take_if(|open| place(open) <= place(&base)) {
-                if open == base {
-                    return Ok(base);
-                }
-                // Of the same version, it is dead; behind several versions it may have been among them, and `change`
-                // looks for itself.
+            // Of base's version it is base or dead; behind several versions it may have been among them, and `change` looks
+            // for itself.
+            if sent
+                .take_if(|open| place(open) <= place(&base))
+                .is_some_and(|open| open == base)
+            {
+                return Ok(base);
             }
             let why = match self.attempt(base, &mut change, &mut sent, deadline).await? {
                 Ended::At(layout) => return Ok(layout),

@@ -177,7 +177,7 @@ impl Filling {
     fn control_refusal(&self) -> control::Refusal {
         control::Refusal {
             past: self.ballot(),
-            newer: self.flag.then(|| self.layout()),
+            newer: self.flag.then(|| Box::new(self.layout())),
             is_ahead: self.flag,
         }
     }

@@ -13,6 +13,7 @@ use ringfort_ring::id::PartitionId;
 use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, RowKey};
 use ringfort_wire::manifest::{BodyOwner, ChunkOwner, ChunkRef, KeyState};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -132,15 +133,15 @@ impl Pass<'_> {
         let mut named: HashMap<BodyOwner, Owned> = HashMap::new();
         let mut dead = Vec::new();
         for (chunk, owner) in suspects {
-            if !named.contains_key(&owner.owner) {
-                let owned = coordinator.named_by(state.as_ref(), &owner.owner).await?;
-                named.insert(owner.owner, owned.clone());
-                self.bury(&owner, owned);
-            }
-            if named
-                .get(&owner.owner)
-                .is_some_and(|owned| !is_spared(owned, chunk.id))
-            {
+            let owned = match named.entry(owner.owner) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let owned = coordinator.named_by(state.as_ref(), &owner.owner).await?;
+                    self.bury(&owner, owned.clone());
+                    unknown.insert(owned)
+                }
+            };
+            if !is_spared(owned, chunk.id) {
                 dead.push(chunk);
             }
         }

@@ -439,7 +439,7 @@ async fn what_a_write_left_behind_goes_when_it_is_old_and_can_never_happen() {
     assert_eq!(cluster.sizes(), [(1, 12); 3]);
     let report = cluster.collect(3).await;
     assert_eq!((report.chunks_deleted, report.failed), (6, 0));
-    assert_eq!(report.chunk_bytes_deleted, 2 * 150 << 10);
+    assert_eq!(report.chunk_bytes_deleted, (2 * 150) << 10);
     let sizes = cluster.sizes();
     assert!(sizes.iter().all(|(_, chunks)| *chunks == 6), "{sizes:?}");
     // The straggler wakes up: it cannot name what is gone.

@@ -426,7 +426,7 @@ async fn a_new_member_refuses_until_it_has_adopted_and_then_what_the_old_ones_mi
 }
 
 fn bytes_of(state: &KeyState) -> Bytes {
-    state.encode().into()
+    state.encode()
 }
 
 /// A chunk that a bare majority has, and that no manifest names yet: its writer may be about to.

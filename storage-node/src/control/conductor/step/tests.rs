@@ -82,8 +82,7 @@ fn holds(layout: &Layout, disk: DiskId) -> usize {
     let at = layout.disks.iter().position(|one| one.id == disk);
     let at = u16::try_from(at.unwrap()).unwrap();
     let rows = layout.rows.iter();
-    rows.filter(|row| joined(row).iter().any(|member| *member == at))
-        .count()
+    rows.filter(|row| joined(row).contains(&at)).count()
 }
 
 fn joined(row: &ringfort_ring::layout::Row) -> Vec<u16> {
