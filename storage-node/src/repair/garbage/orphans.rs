@@ -132,15 +132,16 @@ impl Pass<'_> {
         let mut named: HashMap<BodyOwner, Owned> = HashMap::new();
         let mut dead = Vec::new();
         for (chunk, owner) in suspects {
-            if !named.contains_key(&owner.owner) {
-                let owned = coordinator.named_by(state.as_ref(), &owner.owner).await?;
-                named.insert(owner.owner, owned.clone());
-                self.bury(&owner, owned);
-            }
-            if named
-                .get(&owner.owner)
-                .is_some_and(|owned| !is_spared(owned, chunk.id))
-            {
+            let owned = match named.get(&owner.owner) {
+                Some(owned) => owned.clone(),
+                None => {
+                    let owned = coordinator.named_by(state.as_ref(), &owner.owner).await?;
+                    self.bury(&owner, owned.clone());
+                    named.insert(owner.owner, owned.clone());
+                    owned
+                }
+            };
+            if !is_spared(&owned, chunk.id) {
                 dead.push(chunk);
             }
         }
