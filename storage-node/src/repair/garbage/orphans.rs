@@ -13,7 +13,6 @@ use ringfort_ring::id::PartitionId;
 use ringfort_wire::id::{BucketId, ChunkId, ObjectKey, RowKey};
 use ringfort_wire::manifest::{BodyOwner, ChunkOwner, ChunkRef, KeyState};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -133,15 +132,16 @@ impl Pass<'_> {
         let mut named: HashMap<BodyOwner, Owned> = HashMap::new();
         let mut dead = Vec::new();
         for (chunk, owner) in suspects {
-            let owned = match named.entry(owner.owner) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
+            let owned = match named.get(&owner.owner) {
+                Some(owned) => owned.clone(),
+                None => {
                     let owned = coordinator.named_by(state.as_ref(), &owner.owner).await?;
                     self.bury(&owner, owned.clone());
-                    unknown.insert(owned)
+                    named.insert(owner.owner, owned.clone());
+                    owned
                 }
             };
-            if !is_spared(owned, chunk.id) {
+            if !is_spared(&owned, chunk.id) {
                 dead.push(chunk);
             }
         }

@@ -416,6 +416,7 @@ async fn a_member_that_is_away_or_missed_the_delete_keeps_the_tombstones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_write_left_behind_goes_when_it_is_old_and_can_never_happen() {
     const LEN: usize = 150 << 10;
+    const LEN_BYTES: u64 = 150 << 10;
     let mut cluster = Cluster::new().await;
     let straggler = cluster.coordinator().operation(None);
     let owner = BodyOwner::Operation(straggler.id);
@@ -439,7 +440,7 @@ async fn what_a_write_left_behind_goes_when_it_is_old_and_can_never_happen() {
     assert_eq!(cluster.sizes(), [(1, 12); 3]);
     let report = cluster.collect(3).await;
     assert_eq!((report.chunks_deleted, report.failed), (6, 0));
-    assert_eq!(report.chunk_bytes_deleted, (2 * 150) << 10);
+    assert_eq!(report.chunk_bytes_deleted, 2 * LEN_BYTES);
     let sizes = cluster.sizes();
     assert!(sizes.iter().all(|(_, chunks)| *chunks == 6), "{sizes:?}");
     // The straggler wakes up: it cannot name what is gone.
