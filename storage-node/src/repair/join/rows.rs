@@ -12,6 +12,8 @@ use ringfort_wire::id::{Payload, RowKey};
 use ringfort_wire::message::{FetchRowsRequest, FetchedRow, ScanRowsRequest};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Rows stored at the same time.
+const STORED_AT_ONCE: usize = 128;
 /// Rows settled at the same time.
 const SETTLED_AT_ONCE: usize = 8;
 
@@ -172,36 +174,55 @@ impl Joiner {
             return 0;
         };
         let reached = reply.rows.len().min(count);
+        let mut taken = Vec::with_capacity(reached);
         for (row, fetched) in rows.drain(..reached).zip(reply.rows) {
-            let taken = fetched.and_then(|fetched| {
+            let whole = fetched.and_then(|fetched| {
                 let len = usize::try_from(fetched.body_len).ok()?;
                 let body = (len <= bodies.len()).then(|| bodies.split_to(len))?;
                 Some((fetched, body))
             });
-            match taken.filter(|(fetched, _)| fetched.accepted == row.ballot) {
+            match whole.filter(|(fetched, _)| fetched.accepted == row.ballot) {
                 None => open.push((row.key, row.partition)),
-                Some((fetched, body)) => self.store(batch, row, fetched, body).await,
+                Some((fetched, body)) => taken.push((row, fetched, body)),
             }
         }
+        self.store(batch, taken).await;
         reached
     }
 
-    async fn store(&self, batch: &mut Batch<'_>, row: Wanted, fetched: FetchedRow, body: Payload) {
-        let bytes = fetched.state.len() + body.len();
-        let Some(learning) = batch.learning.get(&row.partition) else {
-            return;
-        };
-        let stored = batch.disk.copy_row(learning, row.key, fetched, body).await;
-        if let Err(error) = stored {
-            batch.fail(row.partition, error.to_string());
-            return;
+    /// Stores copies, many at a time: they share their syncs.
+    async fn store(&self, batch: &mut Batch<'_>, rows: Vec<(Wanted, FetchedRow, Payload)>) {
+        let copying = &*batch;
+        let stored = stream::iter(rows)
+            .map(|(row, fetched, body)| async move {
+                let bytes = fetched.state.len() + body.len();
+                let stored = match copying.learning.get(&row.partition) {
+                    Some(learning) => {
+                        copying
+                            .disk
+                            .copy_row(learning, row.key, fetched, body)
+                            .await
+                    }
+                    None => Ok(()),
+                };
+                (row.partition, bytes, stored)
+            })
+            .buffer_unordered(STORED_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        let mut spent = 0;
+        for (partition, bytes, stored) in stored {
+            match stored {
+                Err(error) => batch.fail(partition, error.to_string()),
+                Ok(()) => {
+                    spent += bytes;
+                    let mut totals = self.totals.lock();
+                    totals.rows += 1;
+                    totals.bytes += u64::try_from(bytes).unwrap_or(0);
+                }
+            }
         }
-        {
-            let mut totals = self.totals.lock();
-            totals.rows += 1;
-            totals.bytes += u64::try_from(bytes).unwrap_or(0);
-        }
-        batch.spending.spend(bytes).await;
+        batch.spending.spend(spent).await;
     }
 
     /// Makes open rows chosen, in the epoch of the move: by majorities of both sets, so that the new one has them.
