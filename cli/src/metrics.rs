@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use ringfort_storage_node::node::Node;
-use ringfort_storage_node::repair::{GarbageTotals, SweepTotals};
+use ringfort_storage_node::repair::{GarbageTotals, JoinTotals, SweepTotals};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,16 @@ const SCRUB_MENDED: &str = "ringfort_scrub_mended_total";
 const SCRUB_UNMENDED: &str = "ringfort_scrub_unmended";
 /// When the last whole scrub of a disk began.
 const SCRUB_LAST: &str = "ringfort_scrub_last_started_seconds";
+/// Partitions that new members have copied whole.
+const JOIN_PARTITIONS: &str = "ringfort_join_partitions_total";
+/// Rows that new members have copied.
+const JOIN_ROWS: &str = "ringfort_join_rows_total";
+/// Chunks that new members have copied.
+const JOIN_CHUNKS: &str = "ringfort_join_chunks_total";
+/// Bytes of both.
+const JOIN_BYTES: &str = "ringfort_join_bytes_total";
+/// Rows that no majority agreed on when they were to be copied, and that were settled.
+const JOIN_SETTLED: &str = "ringfort_join_rows_settled_total";
 /// Passes over all that a node holds, for garbage.
 const GC_PASSES: &str = "ringfort_gc_passes_total";
 /// Deleted rows that are kept yet.
@@ -154,6 +164,17 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         Unit::Seconds,
         "When the last scrub that read a whole disk began, since 1970."
     );
+    describe_counter!(
+        JOIN_PARTITIONS,
+        "Partitions that new members have copied whole."
+    );
+    describe_counter!(JOIN_ROWS, "Rows that new members have copied.");
+    describe_counter!(JOIN_CHUNKS, "Chunks that new members have copied.");
+    describe_counter!(JOIN_BYTES, Unit::Bytes, "Bytes of copied rows and chunks.");
+    describe_counter!(
+        JOIN_SETTLED,
+        "Rows that were open when they were to be copied, and were settled."
+    );
     describe_garbage();
     describe_gauge!(BUILD_INFO, "1, with the release as a label.");
     gauge!(BUILD_INFO, "release" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -215,6 +236,7 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         self.sweeps();
         self.scrubs();
+        self.joins();
         self.garbage();
         for node in self.nodes.iter() {
             for disk in node.disk_statuses() {
@@ -250,6 +272,20 @@ impl Metrics {
         gauge!(SWEEP_CHUNKS_UNNAMED).set(float(sum(|it| it.last.chunks_unnamed)));
         gauge!(SWEEP_DIFFERING).set(float(sum(|it| it.last.differing)));
         gauge!(SWEEP_FAILED).set(float(sum(|it| it.last.failed)));
+    }
+
+    /// What new members have copied, of all nodes of the process together.
+    fn joins(&self) {
+        if self.nodes.is_empty() {
+            return;
+        }
+        let totals: Vec<_> = self.nodes.iter().map(|node| node.join_totals()).collect();
+        let sum = |of: fn(&JoinTotals) -> u64| totals.iter().map(of).sum::<u64>();
+        counter!(JOIN_PARTITIONS).absolute(sum(|it| it.partitions));
+        counter!(JOIN_ROWS).absolute(sum(|it| it.rows));
+        counter!(JOIN_CHUNKS).absolute(sum(|it| it.chunks));
+        counter!(JOIN_BYTES).absolute(sum(|it| it.bytes));
+        counter!(JOIN_SETTLED).absolute(sum(|it| it.settled));
     }
 
     /// Scrubs, a disk each.

@@ -3,9 +3,12 @@
 //! Nothing here decides what is true: a suspect node's answer counts like any other's.
 
 use super::Coordinator;
+use crate::metrics::PartitionCounts;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ringfort_ring::id::{DiskId, NodeId, PartitionId};
+use ringfort_ring::layout::Layout;
+use ringfort_ring::quorum::Replica;
 use ringfort_wire::error::CallError;
 use ringfort_wire::message::{PingReply, PingRequest};
 use ringfort_wire::transport::Lane;
@@ -153,13 +156,9 @@ impl Coordinator {
         self.deliver_hints(&serving);
         let (rows, chunks) = self.hints_waiting();
         crate::metrics::hints_waiting(rows, chunks);
-        let lacking = (0..view.layout.partition_count())
-            .filter(|partition| {
-                view.layout
-                    .rule(PartitionId(*partition))
-                    .is_none_or(|rule| !rule.holds(|replica| serving.contains(&replica.disk)))
-            })
-            .count();
+        let counts = count_partitions(&view.layout, &serving);
+        crate::metrics::partitions(counts);
+        let lacking = counts.without_quorum;
         if lacking == 0 {
             return Readiness {
                 is_ready: true,
@@ -185,5 +184,84 @@ impl Coordinator {
                 silent.join(", "),
             ),
         }
+    }
+}
+
+/// How many partitions have how many of their members on disks that serve.
+fn count_partitions(layout: &Layout, serving: &HashSet<DiskId>) -> PartitionCounts {
+    let mut counts = PartitionCounts::default();
+    for number in 0..layout.partition_count() {
+        let Some(rule) = layout.rule(PartitionId(number)) else {
+            continue;
+        };
+        let serves = |replica: Replica| serving.contains(&replica.disk);
+        counts.moving += u32::from(rule.is_joint());
+        if !rule.holds(serves) {
+            counts.without_quorum += 1;
+        } else if rule.members().into_iter().all(serves) {
+            counts.whole += 1;
+        } else {
+            counts.degraded += 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfort_ring::id::{ClusterId, Epoch, Era};
+    use ringfort_ring::layout::{DiskEntry, Member, Members, NodeEntry, Row};
+
+    #[test]
+    fn partitions_are_counted_by_what_serves() {
+        let members = |disks: &[u16]| -> Vec<Member> {
+            let member = |disk: &u16| Member {
+                disk: *disk,
+                joined: Epoch(1),
+            };
+            disks.iter().map(member).collect()
+        };
+        let row = |members| Row {
+            epoch: Epoch(1),
+            members,
+        };
+        let disk = |number: u8| DiskId([number; 16]);
+        let layout = Layout {
+            cluster: ClusterId::from_u128(1),
+            era: Era(0),
+            version: 1,
+            replicas: 3,
+            control_epoch: Epoch(1),
+            control: vec![0],
+            control_before: Vec::new(),
+            is_balancing_paused: false,
+            nodes: vec![NodeEntry::new(
+                NodeId::from_u128(1),
+                String::new(),
+                String::new(),
+                String::new(),
+            )],
+            disks: (0..5)
+                .map(|number| DiskEntry::new(disk(number), 0, 1))
+                .collect(),
+            rows: vec![
+                row(Members::Stable(members(&[0, 1, 2]))),
+                row(Members::Stable(members(&[0, 1, 4]))),
+                row(Members::Stable(members(&[0, 3, 4]))),
+                row(Members::Joint {
+                    old: members(&[0, 1, 2]),
+                    new: members(&[0, 3, 4]),
+                }),
+            ],
+        };
+        let serving = [disk(0), disk(1), disk(2)].into();
+        let counted = PartitionCounts {
+            whole: 1,
+            degraded: 1,
+            without_quorum: 2,
+            moving: 1,
+        };
+        assert_eq!(count_partitions(&layout, &serving), counted);
     }
 }
