@@ -106,7 +106,7 @@ impl Scrubber<'_> {
     }
 
     /// Begins a pass, or goes on with it, until its end or until something else comes first.
-    async fn scrub_disk(&self, disk: &DiskReplica, disks: &[DiskReplica], under_way: UnderWay) {
+    async fn scrub_disk(&self, disk: &DiskReplica, disks: &[DiskReplica], mut under_way: UnderWay) {
         let id = disk.id();
         let rate = match under_way.bytes_per_s {
             0 if under_way.pass.is_ordered => self.pace.bytes_per_s_max,
@@ -122,11 +122,13 @@ impl Scrubber<'_> {
             disk,
             id,
             rate: rate.max(1),
-            mending: Mending::default(),
+            mending: Mending::of(std::mem::take(&mut under_way.open)),
             under_way,
         };
         let ended = pass.run().await;
-        if let Some(kept) = self.conclude(id, pass.under_way, ended) {
+        let mut under_way = pass.under_way;
+        under_way.open = pass.mending.into_open();
+        if let Some(kept) = self.conclude(id, under_way, ended) {
             self.keep(disk, &kept).await;
         }
     }
@@ -261,10 +263,8 @@ impl Pass<'_> {
                 .board
                 .lock()
                 .going(self.id, &self.under_way.pass);
-            // Not while something is open: only this pass knows of it.
-            if going == Going::GivenUp
-                || (going == Going::Interrupted && self.is_quiet(&bad_places))
-            {
+            // Bad places of a segment are judged together, when it has been read.
+            if going == Going::GivenUp || (going == Going::Interrupted && bad_places.is_empty()) {
                 return Ok(going);
             }
             let begun = Instant::now();

@@ -3,7 +3,7 @@
 //! Orders come before passes that are due, and a pass that is due gives way to another disk's order and goes on later.
 //! What a disk must not forget over a restart ([`Kept`]) lies on the disk itself.
 
-use crate::engine::scrub::ScrubCursor;
+use crate::engine::scrub::{Rotten, ScrubCursor};
 use ringfort_ring::id::DiskId;
 use ringfort_wire::message::{DiskScrub, ScrubCounts, ScrubPass};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub(crate) struct UnderWay {
     pub(crate) bytes_per_s: u64,
     /// Segments that are to be left, with the number of places in each that held nothing which counts.
     pub(crate) bad_segments: Vec<(u64, u64)>,
+    /// What was found and is not mended yet. A restart forgets it, so the place is not written down while there is any.
+    #[serde(skip)]
+    pub(crate) open: Vec<Rotten>,
 }
 
 impl UnderWay {

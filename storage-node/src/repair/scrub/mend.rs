@@ -25,6 +25,15 @@ pub(super) struct Mending {
 }
 
 impl Mending {
+    /// Goes on with what an interrupted pass left open.
+    pub(super) fn of(open: Vec<Rotten>) -> Self {
+        Self { open }
+    }
+
+    pub(super) fn into_open(self) -> Vec<Rotten> {
+        self.open
+    }
+
     /// Takes in what was found, and counts it. What was found already counts once.
     pub(super) fn take_in(&mut self, found: Vec<Rotten>, counts: &mut ScrubCounts) -> bool {
         let mut is_news = false;
