@@ -27,7 +27,8 @@ pub use advance::{Limits, advance};
 pub(crate) use first::control_of;
 pub use first::first_layout;
 pub use remove::{remove_disk, remove_node};
-pub use settle::{abort, settle};
+pub use settle::{abort, is_repair, settle};
+pub(crate) use target::is_out;
 pub use target::{shares, target};
 
 /// One replica that is to be made.

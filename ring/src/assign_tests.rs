@@ -480,6 +480,7 @@ fn an_abort_goes_back_but_for_repair() {
     for (old, row) in layout.rows.iter().zip(&aborted.rows) {
         let was_on_it = old.wanted().iter().any(|member| member.disk == out);
         assert_eq!(row.is_joint(), was_on_it);
+        assert_eq!(is_repair(&aborted, row), was_on_it);
     }
     let (_, newcomer) = aborted.disk(DiskId::from_u128(700)).unwrap();
     assert_eq!(newcomer.capacity_bytes, 0);

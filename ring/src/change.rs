@@ -93,6 +93,9 @@ trait Step {
 
     /// Whether it is a wish, which may be refused. Facts may not: a disk that is lost is lost.
     fn is_wish(&self) -> bool;
+
+    /// Whether it goes back to the weights before.
+    fn aborts(&self) -> bool;
 }
 
 /// The successor of `layout` with the change made.
@@ -111,7 +114,8 @@ pub fn apply(layout: &Layout, change: &LayoutChange) -> Result<Layout, LayoutErr
     if change.is_wish() {
         check_room(layout, &next)?;
     }
-    if !matches!(change, Change::Abort) && changes_weights(layout, &next) {
+    // An abort does not become what the next one goes back to.
+    if !change.aborts() && changes_weights(layout, &next) {
         for disk in &mut next.disks {
             let before = layout
                 .disk(disk.id)
@@ -168,6 +172,10 @@ impl Step for Never {
     fn is_wish(&self) -> bool {
         match *self {}
     }
+
+    fn aborts(&self) -> bool {
+        match *self {}
+    }
 }
 
 impl<Inner: Step> Step for Change<Inner> {
@@ -216,6 +224,14 @@ impl<Inner: Step> Step for Change<Inner> {
             | Self::Resume
             | Self::Abort => false,
             Self::Apply(changes) => changes.iter().any(Step::is_wish),
+        }
+    }
+
+    fn aborts(&self) -> bool {
+        match self {
+            Self::Abort => true,
+            Self::Apply(changes) => changes.iter().any(Step::aborts),
+            _ => false,
         }
     }
 }

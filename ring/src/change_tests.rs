@@ -87,6 +87,10 @@ fn several_changes_are_one_version_and_remember_the_weights_before() {
     assert!(aborted.is_balancing_paused);
     assert!(aborted.rows.iter().all(|row| !row.is_joint()));
     assert_eq!(aborted.version, joint.version + 1);
+    // Once more changes nothing, and does not bring the weights of before the first one back.
+    let wrapped = LayoutChange::Apply(vec![Change::Abort]);
+    assert_eq!(apply(&joint, &wrapped).unwrap(), aborted);
+    assert!(refusal(&aborted, &wrapped).contains("so already"));
     // All or none.
     let half = LayoutChange::Apply(vec![
         Change::Pause,

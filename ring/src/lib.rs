@@ -13,6 +13,7 @@ pub mod layout;
 pub mod liveness;
 pub mod merkle;
 pub mod placement;
+pub mod plan;
 pub mod quorum;
 pub mod register;
 pub mod topology;

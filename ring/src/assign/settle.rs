@@ -6,7 +6,7 @@
 use super::Move;
 use super::target::is_out;
 use crate::id::{DiskId, Epoch, PartitionId};
-use crate::layout::{Layout, Member, Members};
+use crate::layout::{Layout, Member, Members, Row};
 use alloc::vec::Vec;
 
 /// The successor of `layout` in which each row that moves, and whose new members have synced in the row's present
@@ -46,7 +46,7 @@ pub fn abort(layout: &Layout) -> Layout {
         let Members::Joint { old, new } = &row.members else {
             continue;
         };
-        if !is_repair(layout, old, new) {
+        if !replaces_gone(layout, old, new) {
             row.members = Members::Stable(old.clone());
             row.epoch = Epoch(next.version);
         }
@@ -54,8 +54,17 @@ pub fn abort(layout: &Layout) -> Layout {
     next
 }
 
-/// Whether a move replaces a member that is of no use any more, so that there is nothing to go back to.
-fn is_repair(layout: &Layout, old: &[Member], new: &[Member]) -> bool {
+/// Whether a row moves to make up for a member that is of no use any more, and not only to balance: such moves come
+/// first, may go faster, and are neither paused nor aborted.
+#[must_use]
+pub fn is_repair(layout: &Layout, row: &Row) -> bool {
+    match &row.members {
+        Members::Stable(_) => false,
+        Members::Joint { old, new } => replaces_gone(layout, old, new),
+    }
+}
+
+fn replaces_gone(layout: &Layout, old: &[Member], new: &[Member]) -> bool {
     let mut leaving = old.iter().filter(|member| !new.contains(member));
     leaving.any(|member| {
         let is_rejoined = new.iter().any(|other| other.disk == member.disk);

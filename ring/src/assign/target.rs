@@ -41,7 +41,7 @@ pub fn shares(layout: &Layout) -> Vec<usize> {
 }
 
 /// Whether a member's disk takes part no more: its partitions have to be made anew elsewhere.
-pub(super) fn is_out(layout: &Layout, disk: u16) -> bool {
+pub(crate) fn is_out(layout: &Layout, disk: u16) -> bool {
     let Some(entry) = layout.disks.get(usize::from(disk)) else {
         return true;
     };
