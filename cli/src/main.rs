@@ -13,6 +13,9 @@ mod first_key;
 mod folder;
 mod gateway;
 mod key;
+mod layout;
+mod layout_paper;
+mod layout_table;
 mod listen;
 mod logging;
 mod member;
@@ -54,6 +57,9 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Nodes, disks, partitions and their state
     Status(status::StatusArgs),
+    /// Which disks hold what: show, plan, apply, pause, resume, abort
+    #[command(subcommand)]
+    Layout(layout::LayoutCommand),
     /// Access keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -88,6 +94,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Gateway(args) => Box::pin(gateway::run(args)).await,
             Command::Cluster(command) => cluster::run(command).await,
             Command::Status(args) => status::run(args).await,
+            Command::Layout(command) => layout::run(command).await,
             Command::Key(command) => key::run(command).await,
             Command::Bucket(command) => bucket::run(command).await,
             Command::Completions { shell } => {
