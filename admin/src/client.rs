@@ -1,5 +1,7 @@
 //! A client of the admin API: one connection a call, bounded in time and size.
 
+use crate::change::{ChangeRequest, LAYOUT_CHANGES_PATH, LAYOUT_PLAN_PATH};
+use crate::layout::{Changed, LAYOUT_PATH, LayoutPlan, LayoutState};
 use crate::message::{
     BUCKETS_PATH, BucketInfo, BucketList, ClusterStatus, CreateKey, CreateToken, CreatedKey,
     CreatedToken, Deleted, KEYS_PATH, KeyList, Problem, SCRUB_PATH, STATUS_PATH, ScrubStarted,
@@ -160,6 +162,32 @@ impl AdminClient {
     /// See [`AdminError`].
     pub async fn create_token(&self, role: TokenRole) -> Result<CreatedToken, AdminError> {
         self.call(Method::POST, TOKENS_PATH, Some(&CreateToken { role }))
+            .await
+    }
+
+    /// The layout.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn layout(&self) -> Result<LayoutState, AdminError> {
+        self.call(Method::GET, LAYOUT_PATH, None::<&()>).await
+    }
+
+    /// What changes of the layout come to. None are made.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn plan_layout(&self, wanted: &ChangeRequest) -> Result<LayoutPlan, AdminError> {
+        self.call(Method::POST, LAYOUT_PLAN_PATH, Some(wanted))
+            .await
+    }
+
+    /// Changes the layout.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn change_layout(&self, wanted: &ChangeRequest) -> Result<Changed, AdminError> {
+        self.call(Method::POST, LAYOUT_CHANGES_PATH, Some(wanted))
             .await
     }
 

@@ -192,7 +192,12 @@ pub(crate) async fn run(flags: GatewayArgs) -> Result<ExitCode, Failure> {
     let metrics = Metrics::new(recorder, Vec::new());
     tokio::spawn(metrics.clone().keep_up());
     let routes = listen::routes(
-        admin::router(Arc::clone(&gateway), membership.admin_token_hash()?, None),
+        admin::router(
+            Arc::clone(&gateway),
+            membership.admin_token_hash()?,
+            None,
+            Some(admin::by_the_control_set(Arc::clone(gateway.coordinator()))),
+        ),
         metrics,
         gateway_ready(&gateway),
     );

@@ -14,6 +14,9 @@ mod folder;
 mod gateway;
 mod healing;
 mod key;
+mod layout;
+mod layout_paper;
+mod layout_table;
 mod listen;
 mod logging;
 mod member;
@@ -61,6 +64,9 @@ enum Command {
     Scrub(scrub::ScrubArgs),
     /// Read everything on the disks back, mending nothing
     Verify(scrub::ScrubArgs),
+    /// Which disks hold what: show, plan, apply, pause, resume, abort
+    #[command(subcommand)]
+    Layout(layout::LayoutCommand),
     /// Access keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -97,6 +103,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Status(args) => status::run(args).await,
             Command::Scrub(args) => scrub::run(args, true).await,
             Command::Verify(args) => scrub::run(args, false).await,
+            Command::Layout(command) => layout::run(command).await,
             Command::Key(command) => key::run(command).await,
             Command::Bucket(command) => bucket::run(command).await,
             Command::Completions { shell } => {

@@ -622,7 +622,12 @@ async fn serve_until_told(running: Running) -> Result<ExitCode, Failure> {
     tokio::spawn(metrics.clone().keep_up());
     let issue = authority.map(issue_token);
     let routes = listen::routes(
-        admin::router(Arc::clone(&gateway), membership.admin_token_hash()?, issue),
+        admin::router(
+            Arc::clone(&gateway),
+            membership.admin_token_hash()?,
+            issue,
+            Some(admin::by_the_control_set(Arc::clone(gateway.coordinator()))),
+        ),
         metrics,
         node_ready(&node, &gateway, data),
     );

@@ -255,7 +255,12 @@ pub(crate) async fn run(flags: ServerArgs) -> Result<ExitCode, Failure> {
     tokio::spawn(metrics.clone().keep_up());
     let token_hash = admin::hash_token(&admin_token);
     let routes = listen::routes(
-        admin::router(Arc::clone(&gateway), token_hash, None),
+        admin::router(
+            Arc::clone(&gateway),
+            token_hash,
+            None,
+            Some(admin::by_the_control_set(Arc::clone(gateway.coordinator()))),
+        ),
         metrics,
         gateway_ready(&gateway),
     );

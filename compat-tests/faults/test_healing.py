@@ -37,11 +37,9 @@ def five():
     assert not panics, panics
 
 
-def status(cluster, asked=1):
+def status(cluster):
     """As another node than the first sees it: any of them answers for all."""
-    return cluster.run(
-        "status", "--json", "--admin-endpoint", f"http://{cluster.node_admin[asked]}", "--admin-token", cluster.admin_token
-    )
+    return cluster.admin("status", asked=1)
 
 
 def partitions_of(state, name):

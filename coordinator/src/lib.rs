@@ -45,7 +45,8 @@ use ringfort_wire::environment::Environment;
 use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::id::{InvocationDigest, OperationId};
 use ringfort_wire::message::{
-    Call, GarbageStatusReply, GarbageStatusRequest, NodeStatusReply, NodeStatusRequest,
+    Call, ChangeLayoutReply, ChangeLayoutRequest, GarbageStatusReply, GarbageStatusRequest,
+    NodeStatusReply, NodeStatusRequest,
 };
 use ringfort_wire::transport::{Lane, Transport, call};
 use std::sync::Arc;
@@ -204,6 +205,40 @@ impl Coordinator {
     pub async fn ask_node<C: Call>(&self, node: NodeId, request: C) -> Result<C::Reply, CallError> {
         let reply = self.call(node, Lane::Metadata, request, Bytes::new()).await;
         reply.map(|(reply, _)| reply)
+    }
+
+    /// Has a node of the control set change the layout; answers the version that has the change in it.
+    ///
+    /// # Errors
+    /// In a sentence: why the change was refused, or that nobody who decides answers.
+    pub async fn change_layout(&self, change: Bytes) -> Result<u64, String> {
+        /// Longer than a change takes at most.
+        const CHANGE_WITHIN: Duration = Duration::from_secs(15);
+        let layout = self.layout().ok_or("the cluster has not formed yet")?;
+        let (control, _) = layout.control_ids();
+        let mut silent = Vec::new();
+        for node in control {
+            let request = ChangeLayoutRequest {
+                change: change.clone(),
+            };
+            let transport = self.inner.transport.as_ref();
+            let (lane, payload) = (Lane::Metadata, Bytes::new());
+            match call(transport, node, lane, request, payload, CHANGE_WITHIN).await {
+                Ok((ChangeLayoutReply::Changed { version }, _)) => return Ok(version),
+                Ok((ChangeLayoutReply::Refused(why), _)) => return Err(why),
+                // It has not heard of it: another one may be asked.
+                Err(CallError::Unreachable(why)) => silent.push(why),
+                Err(error) => {
+                    return Err(format!(
+                        "whether the layout was changed is not known ({error}): look at `ringfort layout show`"
+                    ));
+                }
+            }
+        }
+        Err(format!(
+            "no node of the control set answers: {}",
+            silent.join("; ")
+        ))
     }
 
     /// Asks every node what it has collected; one that does not say, or is of an older release, is left out.
