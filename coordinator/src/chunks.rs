@@ -25,6 +25,24 @@ use tracing::warn;
 /// instead and fetch the chunk from their peers: a paused node must not fill the gateway's memory.
 pub(super) const STRAGGLING_BYTES: usize = 32 << 20;
 
+/// Why a replica did not give a chunk.
+struct NotFetched {
+    is_missing: bool,
+    /// The layout that it was asked by is not the newest.
+    is_stale: bool,
+    why: String,
+}
+
+impl NotFetched {
+    const fn because(why: String) -> Self {
+        Self {
+            is_missing: false,
+            is_stale: false,
+            why,
+        }
+    }
+}
+
 impl Coordinator {
     /// Stores a chunk on a majority of its replicas (of each half, while its partition moves).
     ///
@@ -197,7 +215,9 @@ impl Coordinator {
         let without: Mutex<Vec<Replica>> = Mutex::default();
         let mut errors: Vec<String> = Vec::new();
         let mut is_missing_everywhere = true;
-        for attempt in 0..3_u64 {
+        let deadline = Instant::now() + self.inner.options.operation_timeout;
+        let mut attempt: u64 = 0;
+        while attempt < 3 {
             let place = self
                 .view()
                 .and_then(|view| view.place_chunk(chunk.id))
@@ -223,16 +243,25 @@ impl Coordinator {
                     return Ok(data);
                 }
                 Err(failures) => {
-                    for (is_missing, why) in failures {
-                        is_missing_everywhere &= is_missing;
-                        errors.push(why);
+                    let is_stale = failures.iter().any(|failure| failure.is_stale);
+                    for failure in failures {
+                        is_missing_everywhere &= failure.is_missing;
+                        errors.push(failure.why);
+                    }
+                    // The partition moves: who holds the chunk now is in a layout that is on its way.
+                    if is_stale && Instant::now() < deadline {
+                        is_missing_everywhere = true;
+                        errors.clear();
+                        self.await_newer_layout(&place.view).await;
+                        continue;
                     }
                 }
             }
             if is_missing_everywhere {
                 break;
             }
-            let wait_ms = 50 * (attempt + 1) + self.environment().random_below(50);
+            attempt += 1;
+            let wait_ms = 50 * attempt + self.environment().random_below(50);
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
         let why = format!("chunk {}: {}", chunk.id, errors.join("; "));
@@ -251,7 +280,7 @@ impl Coordinator {
         chunk: ChunkRef,
         range: &Range<u32>,
         without: &Mutex<Vec<Replica>>,
-    ) -> Result<Bytes, (bool, String)> {
+    ) -> Result<Bytes, NotFetched> {
         let request = FetchChunkRequest {
             to,
             partition: place.partition,
@@ -265,17 +294,21 @@ impl Coordinator {
                 Some(data) => Ok(data),
                 None => {
                     warn!(chunk = %chunk.id, %node, "a replica sent a chunk of another digest");
-                    Err((false, format!("{node}: another digest")))
+                    Err(NotFetched::because(format!("{node}: another digest")))
                 }
             },
             Ok((FetchChunkReply::Missing, _)) => {
                 without.lock().push(to);
-                Err((true, format!("{node}: missing")))
+                Err(NotFetched {
+                    is_missing: true,
+                    ..NotFetched::because(format!("{node}: missing"))
+                })
             }
-            Ok((FetchChunkReply::Refused(refusal), _)) => {
-                Err((false, format!("{node}: refused, {:?}", refusal.reason)))
-            }
-            Err(error) => Err((false, format!("{node}: {error}"))),
+            Ok((FetchChunkReply::Refused(refusal), _)) => Err(NotFetched {
+                is_stale: refusal.reason == Reason::Epoch,
+                ..NotFetched::because(format!("{node}: refused, {:?}", refusal.reason))
+            }),
+            Err(error) => Err(NotFetched::because(format!("{node}: {error}"))),
         }
     }
 

@@ -241,6 +241,7 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         mut decide: impl FnMut(Seen<'_, S>) -> Change<S, R> + Send,
     ) -> Result<Result<Proposed<S, R>, WriteError>, Setback> {
         self.note_sent();
+        self.refresh_place();
         let ballot = self.coordinator.fresh_ballot();
         self.proposer.start_in(self.place.rule.clone(), ballot);
         let mut reached = Reached::default();
@@ -274,6 +275,18 @@ impl<'a, S: RegisterState, R: Send> Round<'a, S, R> {
         match step {
             Step::Done(outcome) => Ok(self.finish(outcome)),
             step => Err(self.setback(step, &reached)),
+        }
+    }
+
+    /// Each attempt goes by the newest layout: it has a ballot of its own, and counts in one epoch only.
+    fn refresh_place(&mut self) {
+        let Some(view) = self.coordinator.view() else {
+            return;
+        };
+        if view.layout.version > self.place.view.layout.version
+            && let Some(place) = view.place_row(self.bucket, self.row)
+        {
+            self.place = place;
         }
     }
 

@@ -295,6 +295,30 @@ impl Layout {
         self.nodes.get(usize::from(entry.node))
     }
 
+    /// Whether every partition that a disk decides for keeps a majority of its members on others that take part. Where
+    /// not, to give the disk up is to give up data: a matter for people.
+    #[must_use]
+    pub fn can_lose(&self, disk: DiskId) -> bool {
+        let takes_part = |member: &Member| {
+            self.disks
+                .get(usize::from(member.disk))
+                .is_some_and(|entry| {
+                    let node = self.nodes.get(usize::from(entry.node));
+                    let is_node_in = node.is_some_and(|node| node.standing != NodeStanding::Out);
+                    entry.id != disk && entry.standing == DiskStanding::In && is_node_in
+                })
+        };
+        let holds = |member: &Member| {
+            let entry = self.disks.get(usize::from(member.disk));
+            entry.is_some_and(|entry| entry.id == disk)
+        };
+        self.rows.iter().all(|row| {
+            let (Members::Stable(deciding) | Members::Joint { old: deciding, .. }) = &row.members;
+            let left = deciding.iter().filter(|member| takes_part(member)).count();
+            !deciding.iter().any(holds) || left >= crate::quorum::majority(deciding.len())
+        })
+    }
+
     /// The weight by which a disk gets partitions, in bytes: 0 where it, or its node, does not take part.
     #[must_use]
     pub fn weight_bytes(&self, disk: &DiskEntry) -> u64 {
@@ -525,6 +549,20 @@ mod tests {
             breakage(&mut broken);
             assert!(broken.check().is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn a_disk_can_be_lost_only_while_others_are_a_majority() {
+        let mut layout = layout();
+        let can_lose = |layout: &Layout, disk| layout.can_lose(DiskId::from_u128(disk));
+        assert!(can_lose(&layout, 10) && can_lose(&layout, 31));
+        layout.disks[1].standing = DiskStanding::Out;
+        // One of two that are left; the new member of the second row decides nothing yet.
+        assert!(!can_lose(&layout, 10));
+        assert!(can_lose(&layout, 31));
+        layout.disks[1].standing = DiskStanding::In;
+        layout.nodes[2].standing = NodeStanding::Out;
+        assert!(!can_lose(&layout, 10));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use crate::disk::os::OsDisk;
 use crate::engine::{Engine, EngineError, EngineOptions};
 use crate::repair::{
     Board, Collector, GarbageMemory, GarbagePace, GarbageReport, GarbageTotals, JoinPace,
-    JoinTotals, Joiner, LEAVE_GRACE, Leaver, ScrubPace, Scrubber, Spending, SweepPace, SweepReport,
-    SweepTotals, Sweeper, collect_disk, kept_on, sweep_disk,
+    JoinTotals, Joined, Joiner, LEAVE_GRACE, Leaver, ScrubPace, Scrubber, Spending, SweepPace,
+    SweepReport, SweepTotals, Sweeper, collect_disk, kept_on, sweep_disk,
 };
 use crate::replica::DiskReplica;
 use parking_lot::Mutex;
@@ -319,10 +319,17 @@ impl Node {
         loop {
             let current = layout.borrow_and_update().clone();
             if let Some(current) = current {
-                for disk in &self.inner.disks {
-                    if let Err(error) = disk.adopt_layout(&current).await {
-                        tracing::error!(%error, disk = %disk.id(), "a layout could not be adopted; this disk does not serve in it");
+                // Side by side: a disk that hangs must not keep the others from serving in it.
+                let disks = self.inner.disks.iter();
+                let adopted = disks.map(|disk| adopt(disk, &current));
+                let adopted = futures_util::future::join_all(adopted).await;
+                if adopted.contains(&false) {
+                    let again = tokio::time::sleep(Duration::from_secs(1));
+                    tokio::select! {
+                        _ = layout.changed() => {}
+                        () = again => layout.mark_changed(),
                     }
+                    continue;
                 }
             }
             if layout.changed().await.is_err() {
@@ -391,11 +398,14 @@ impl Node {
     }
 
     async fn change_places_of(&self, disk: &DiskReplica, joiner: &Joiner) {
+        const PAUSE_MIN: Duration = Duration::from_millis(500);
+        const PAUSE_MAX: Duration = Duration::from_secs(30);
         let mut leaver = Leaver::new(LEAVE_GRACE);
         let mut layouts = self.inner.layout.clone();
+        let mut pause = PAUSE_MIN;
         loop {
             let layout = layouts.borrow_and_update().clone();
-            let mut has_more = false;
+            let mut joined = Joined::Idle;
             if let Some(layout) = layout {
                 match leaver.leave(disk, &layout).await {
                     Ok((0, 0)) => {}
@@ -406,14 +416,18 @@ impl Node {
                         tracing::warn!(%error, disk = %disk.id(), "what others hold now is not gone yet");
                     }
                 }
-                has_more = joiner.join(disk, &layout).await;
+                joined = joiner.join(disk, &layout).await;
             }
-            if !has_more {
-                tokio::select! {
-                    // Its end is the process' end, which ends this task.
-                    _ = layouts.changed() => {}
-                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                }
+            pause = match joined {
+                Joined::More => continue,
+                Joined::Idle => PAUSE_MIN,
+                // Each try goes through all that the holders have: not every half second for ever.
+                Joined::Stuck => (pause * 2).min(PAUSE_MAX),
+            };
+            tokio::select! {
+                // Its end is the process' end, which ends this task.
+                _ = layouts.changed() => pause = PAUSE_MIN,
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -499,6 +513,17 @@ impl Node {
 
     pub(crate) fn uptime_s(&self) -> u64 {
         self.inner.started.elapsed().as_secs()
+    }
+}
+
+/// Whether a disk has taken a layout in.
+async fn adopt(disk: &DiskReplica, layout: &Layout) -> bool {
+    match disk.adopt_layout(layout).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, disk = %disk.id(), "a layout could not be taken in; it is tried again, and until then the disk does not serve what changed");
+            false
+        }
     }
 }
 

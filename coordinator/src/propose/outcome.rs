@@ -121,13 +121,6 @@ impl<S: RegisterState, R: Send> Round<'_, S, R> {
                 }
                 Reason::Epoch => {
                     self.coordinator.await_newer_layout(&self.place.view).await;
-                    if let Some(place) = self
-                        .coordinator
-                        .view()
-                        .and_then(|view| view.place_row(self.bucket, self.row))
-                    {
-                        self.place = place;
-                    }
                 }
                 _ => {}
             }

@@ -313,6 +313,10 @@ impl Watched {
     /// Begins anew whatever has to be watched without a gap.
     const fn restart(&mut self, now_ms: u64) {
         self.confirmed_since_ms = now_ms;
+        if matches!(self.health, Health::Down) {
+            // It may have been back meanwhile: whether and for how long it is gone is judged by what is said now.
+            self.health = Health::Suspect;
+        }
         if matches!(self.health, Health::Returning) {
             self.since_ms = now_ms;
         }

@@ -151,6 +151,14 @@ pub fn announce(layout: &Layout, node: NodeId, found: &FoundDisks) -> Announced 
     // One for one, in the order of the folders. A gone disk without a new one in its place stays: the node may have been
     // started without one of its folders.
     for (at, (id, size_bytes)) in gone.into_iter().zip(&fresh) {
+        if !next.can_lose(next.disks[at].id) {
+            announced.notes.push(format!(
+                "disk {} is not here, and too few others hold its partitions to give it up: is a file system not mounted? \
+                 Where it is really lost, bring back the others first, then `ringfort layout apply --out {}`",
+                next.disks[at].id, next.disks[at].id
+            ));
+            continue;
+        }
         let lost = &mut next.disks[at];
         lost.standing = DiskStanding::Out;
         let capacity_bytes = lost.capacity_bytes.min(*size_bytes);
@@ -182,6 +190,8 @@ pub fn announce(layout: &Layout, node: NodeId, found: &FoundDisks) -> Announced 
 mod tests {
     use super::super::layout_store::tests::layout;
     use super::*;
+    use ringfort_ring::id::Epoch;
+    use ringfort_ring::layout::{Member, Members};
 
     fn disk(id: u128) -> DiskId {
         DiskId::from_u128(id)
@@ -265,12 +275,28 @@ mod tests {
         assert_eq!((again.next, again.notes.len()), (None, 0));
     }
 
+    /// Disk 1 is one of three that hold everything.
+    fn held_by_three() -> Layout {
+        let two = take_in(&base(), &new_node(2)).unwrap().unwrap();
+        let mut three = take_in(&two, &new_node(3)).unwrap().unwrap();
+        let member = |disk| Member {
+            disk,
+            joined: Epoch(1),
+        };
+        three.rows[0].members = Members::Stable(vec![member(0), member(1), member(3)]);
+        three.check().unwrap();
+        three
+    }
+
     #[test]
     fn a_disk_made_anew_takes_the_place_of_the_one_that_is_gone() {
-        let next = announced(&[(2, 300), (3, 300)], 0).next.unwrap();
+        let node = NodeId::from_u128(1);
+        let announced = |open| announce(&held_by_three(), node, &found(open, 0));
+        let next = announced(&[(2, 300), (3, 300)]).next.unwrap();
         let seen: Vec<_> = next
             .disks
             .iter()
+            .filter(|disk| disk.node == 0)
             .map(|disk| (disk.id, disk.capacity_bytes, disk.standing))
             .collect();
         assert_eq!(
@@ -282,11 +308,21 @@ mod tests {
             ]
         );
         // A smaller one holds less.
-        let next = announced(&[(2, 60)], 0).next.unwrap();
-        assert_eq!(next.disks[1].capacity_bytes, 60);
+        let next = announced(&[(2, 60)]).next.unwrap();
+        let smaller = next.disks.iter().find(|one| one.id == disk(2));
+        assert_eq!(smaller.unwrap().capacity_bytes, 60);
         // The lost one does not come back.
-        let back = announce(&next, NodeId::from_u128(1), &found(&[(1, 100), (2, 60)], 0));
+        let back = announce(&next, node, &found(&[(1, 100), (2, 60)], 0));
         assert!(back.next.is_none() && back.notes[0].contains("does not come back"));
+    }
+
+    #[test]
+    fn a_disk_that_holds_what_too_few_others_hold_is_not_given_up() {
+        let seen = announced(&[(2, 300)], 0);
+        assert!(seen.notes[0].contains("not mounted"), "{:?}", seen.notes);
+        let next = seen.next.unwrap();
+        assert_eq!(next.disks[0].standing, DiskStanding::In);
+        assert_eq!(next.disks[1].capacity_bytes, 0);
     }
 
     #[test]

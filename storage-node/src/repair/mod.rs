@@ -14,7 +14,7 @@ pub use scrub::ScrubPace;
 pub use sweep::{SweepPace, SweepReport, SweepTotals};
 
 pub(crate) use garbage::{Collector, Memory as GarbageMemory, collect_disk};
-pub(crate) use join::Joiner;
+pub(crate) use join::{Joined, Joiner};
 pub(crate) use leave::{LEAVE_GRACE, Leaver};
 pub(crate) use pace::Spending;
 pub(crate) use scrub::{Board, Scrubber, kept_on};

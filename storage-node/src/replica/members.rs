@@ -111,7 +111,17 @@ impl Members {
         for commit in records(engine, &rising, &next) {
             commit.await?;
         }
-        *self.seats.write() = next;
+        {
+            let mut seats = self.seats.write();
+            for (partition, seat) in &mut next {
+                // It may have adopted while the epochs were on their way to disk, and nobody would open it again.
+                let has_joined = || engine.partition(*partition).joined == seat.replica.joined;
+                if seat.standing == Standing::New && has_joined() {
+                    seat.standing = Standing::Votes;
+                }
+            }
+            *seats = next;
+        }
         *self.partition_count.write() = Some(layout.partition_count());
         self.opened.notify_waiters();
         Ok(())

@@ -226,6 +226,7 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         learning: Vec::new(),
         lost: Vec::new(),
         silent: node.silences(),
+        used: Vec::new(),
         closed: Vec::new(),
         copied: 0,
         copied_bytes: 0,
@@ -234,7 +235,9 @@ fn sync_status(node: &Node) -> SyncStatusReply {
         reply.layout_version = layout.version;
         for disk in node.disks_open() {
             disk.sync_status(&layout, &mut reply);
-            if let Some(why) = disk.status().writes_closed {
+            let status = disk.status();
+            reply.used.push((disk.id(), status.live_bytes));
+            if let Some(why) = status.writes_closed {
                 reply.closed.push((disk.id(), why));
             }
         }

@@ -115,6 +115,8 @@ pub struct SyncStatusReply {
     pub lost: Vec<(DiskId, PartitionId, Epoch)>,
     /// Nodes that have not answered this node for a second or more, and for how long, in milliseconds.
     pub silent: Vec<(NodeId, u64)>,
+    /// Bytes of live records on each of its disks.
+    pub used: Vec<(DiskId, u64)>,
     /// Its disks that take no writes any more, and why.
     pub closed: Vec<(DiskId, String)>,
     /// Rows and chunks that its new members have copied since the node started.

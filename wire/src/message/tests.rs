@@ -553,6 +553,7 @@ impl Filling {
                 learning: vec![(DiskId(self.id), self.partition(), self.epoch())],
                 lost: vec![(DiskId(self.id), self.partition(), self.epoch())],
                 silent: vec![(NodeId(self.id), self.number)],
+                used: vec![(DiskId(self.id), self.number)],
                 closed: vec![(DiskId(self.id), self.text.clone())],
                 copied: self.number,
                 copied_bytes: self.number,

@@ -46,14 +46,28 @@ impl Reports {
             .collect()
     }
 
+    /// How much each disk holds, in bytes.
+    pub(super) fn used_bytes(&self) -> Vec<(DiskId, u64)> {
+        let replies = self.of.values();
+        replies
+            .flat_map(|reply| reply.used.iter().copied())
+            .collect()
+    }
+
     /// What a step goes by.
     pub(super) fn facts(
         &self,
         layout: &Layout,
         liveness: &Liveness,
-        verdicts: Vec<Verdict>,
+        mut verdicts: Vec<Verdict>,
         joint_max: usize,
     ) -> Facts {
+        verdicts.retain(|verdict| {
+            matches!(
+                verdict,
+                Verdict::Out(_) | Verdict::BackIn(_) | Verdict::DiskOut(_)
+            )
+        });
         let mut silent = liveness.silent();
         silent.extend(
             layout

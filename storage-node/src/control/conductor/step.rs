@@ -9,11 +9,11 @@ use ringfort_ring::change::{Change, LayoutChange, apply};
 use ringfort_ring::id::{DiskId, Epoch, NodeId, PartitionId};
 use ringfort_ring::layout::{Layout, NodeStanding};
 use ringfort_ring::liveness::Verdict;
-use ringfort_ring::quorum::Replica;
+use ringfort_ring::quorum::{Replica, majority};
 use std::collections::BTreeSet;
 
 /// What is known when a step is taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Facts {
     /// The layout that the verdicts were given for.
     pub(super) version: u64,
@@ -89,6 +89,7 @@ fn standing(layout: &Layout, facts: &Facts) -> Option<Step> {
                 },
                 format!("node {} is back in", name(layout, *node)),
             ),
+            Verdict::DiskOut(disk) if !layout.can_lose(*disk) => return None,
             Verdict::DiskOut(disk) => (
                 Change::DiskOut { disk: *disk },
                 format!("disk {disk} is lost"),
@@ -111,8 +112,15 @@ fn has_synced(layout: &Layout, facts: &Facts, partition: PartitionId) -> bool {
     let Some(row) = layout.row(partition) else {
         return false;
     };
-    let mut syncing = layout.syncing_members(partition).into_iter();
-    syncing.all(|replica| facts.synced.contains(&(replica.disk, partition, row.epoch)))
+    let Some(rule) = layout.rule(partition) else {
+        return false;
+    };
+    let has = |replica: &Replica| facts.synced.contains(&(replica.disk, partition, row.epoch));
+    // Whoever is new; and, where the sets differ in size, a majority of the new one.
+    let syncing = layout.syncing_members(partition);
+    let is_resized = syncing.len() > rule.newcomers().len();
+    let have = syncing.iter().filter(|one| has(one)).count();
+    rule.newcomers().iter().all(has) && (!is_resized || have >= majority(syncing.len()))
 }
 
 /// The control set with the first member that is out replaced by a node that is in and answers, of a zone that has no

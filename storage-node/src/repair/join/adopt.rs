@@ -9,6 +9,10 @@ use ringfort_wire::id::BucketId;
 use ringfort_wire::message::SyncFactsRequest;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How far ahead of this node's clock a sane disk's promises and floors reach at most, in milliseconds: a horizon, two
+/// clocks that differ, and an ample rest.
+const SANE_AHEAD_MS: u64 = 10_000;
+
 impl Joiner {
     /// Adopts for those partitions of the batch in which the disk does not vote yet. Leftovers of an earlier membership
     /// go first.
@@ -31,6 +35,8 @@ impl Joiner {
         let mut answered = BTreeSet::new();
         let mut adoptions: BTreeMap<PartitionId, Adoption> = BTreeMap::new();
         let mut horizon = Timestamp::ZERO;
+        let now_ms = self.coordinator.environment().now_ms();
+        let latest = Timestamp::from_ms(now_ms).plus_ms(SANE_AHEAD_MS);
         let mut generations: BTreeMap<BucketId, Generation> = BTreeMap::new();
         for (disk, source) in &batch.sources {
             let asked: Vec<_> = new
@@ -43,13 +49,18 @@ impl Joiner {
             let Ok((reply, _)) = self.ask(source.node, request).await else {
                 continue;
             };
+            // A disk whose clock once stood far ahead has promised far ahead: what it says would make whoever adopts it
+            // refuse everything until then. The others are a majority.
+            if reply.horizon > latest {
+                continue;
+            }
             horizon = horizon.max(reply.horizon);
             for (bucket, generation) in reply.generations {
                 let held = generations.entry(bucket).or_default();
                 *held = (*held).max(generation);
             }
             for ((_, partition, _), facts) in asked.iter().zip(reply.facts) {
-                let Some((floor, bound)) = facts else {
+                let Some((floor, bound)) = facts.filter(|(floor, _)| floor.time <= latest) else {
                     continue;
                 };
                 answered.insert((*partition, *disk));

@@ -4,10 +4,12 @@
 use super::{Batch, Joiner, PIECE, Source};
 use futures_util::stream::{self, StreamExt};
 use ringfort_ring::id::{DiskId, PartitionId};
+use ringfort_wire::error::{CallError, NodeErrorCode};
 use ringfort_wire::id::{ChunkId, Payload};
 use ringfort_wire::manifest::{ChunkOwner, ChunkRef};
 use ringfort_wire::message::{FetchChunkReply, FetchChunkRequest, ScanChunksRequest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Chunks fetched at the same time.
 const FETCHED_AT_ONCE: usize = 4;
@@ -17,7 +19,17 @@ enum Fetched {
     Copied(usize),
     /// Not there any more: deleted meanwhile.
     Gone,
+    /// The holder cannot read it.
+    Rotten,
     Failed(String),
+}
+
+/// A chunk that was named and not copied yet.
+struct Lacking {
+    partition: PartitionId,
+    /// Whether everybody who named it cannot read it.
+    is_rotten: bool,
+    why: String,
 }
 
 impl Joiner {
@@ -25,16 +37,23 @@ impl Joiner {
     pub(super) async fn copy_chunks(&self, batch: &mut Batch<'_>) {
         let mut answered = BTreeSet::new();
         // What a holder names and could not hand over: another may.
-        let mut lacking: BTreeMap<ChunkId, (PartitionId, String)> = BTreeMap::new();
+        let mut lacking: BTreeMap<ChunkId, Lacking> = BTreeMap::new();
         let sources: Vec<DiskId> = batch.sources.keys().copied().collect();
         for disk in sources {
             self.copy_chunks_of(batch, disk, &mut lacking, &mut answered)
                 .await;
         }
-        for (chunk, (partition, why)) in lacking {
-            if !batch.disk.has_chunk(chunk) {
-                batch.fail(partition, format!("chunk {chunk}: {why}"));
+        for (chunk, lacking) in lacking {
+            if batch.disk.has_chunk(chunk) {
+                continue;
             }
+            // Every holder was heard, and those that have it cannot read it: there is nothing to copy, and to wait for it
+            // would hold the partition up for ever. Who may still need it hears that it is rotten.
+            if lacking.is_rotten && batch.all_heard(lacking.partition, &answered) {
+                tracing::error!(%chunk, partition = %lacking.partition, "no holder can read a chunk; it is not copied");
+                continue;
+            }
+            batch.fail(lacking.partition, format!("chunk {chunk}: {}", lacking.why));
         }
         batch.require_majority(&answered, "shows its chunks to the end");
     }
@@ -43,7 +62,7 @@ impl Joiner {
         &self,
         batch: &mut Batch<'_>,
         disk: DiskId,
-        lacking: &mut BTreeMap<ChunkId, (PartitionId, String)>,
+        lacking: &mut BTreeMap<ChunkId, Lacking>,
         answered: &mut BTreeSet<(PartitionId, DiskId)>,
     ) {
         let mut after = None;
@@ -69,14 +88,23 @@ impl Joiner {
                 let at = usize::try_from(*at).ok()?;
                 partitions.get(at).copied()
             }));
-            let ended = self.fetch_all(batch, source, reply.chunks).await;
+            let has_gone = AtomicBool::new(false);
+            let ended = self.fetch_all(batch, source, reply.chunks, &has_gone).await;
             for (chunk, partition, fetched) in ended {
-                match fetched {
-                    Fetched::Copied(_) | Fetched::Gone => {}
-                    Fetched::Failed(why) => {
-                        lacking.insert(chunk, (partition, why));
-                    }
-                }
+                let (is_rotten, why) = match fetched {
+                    Fetched::Copied(_) | Fetched::Gone => continue,
+                    Fetched::Rotten => (true, "it is rotten".to_owned()),
+                    Fetched::Failed(why) => (false, why),
+                };
+                let known = lacking.entry(chunk).or_insert(Lacking {
+                    partition,
+                    is_rotten: true,
+                    why,
+                });
+                known.is_rotten &= is_rotten;
+            }
+            if has_gone.load(Ordering::Relaxed) {
+                return;
             }
             after = reply.examined;
             if after.is_none() {
@@ -94,6 +122,7 @@ impl Joiner {
         batch: &Batch<'_>,
         source: &Source,
         chunks: Vec<(ChunkRef, ChunkOwner)>,
+        has_gone: &AtomicBool,
     ) -> Vec<(ChunkId, PartitionId, Fetched)> {
         let lacking = chunks
             .into_iter()
@@ -101,9 +130,13 @@ impl Joiner {
         stream::iter(lacking)
             .map(|(chunk, owner)| async move {
                 let partition = batch.disk.partition_of_chunk(chunk.id)?;
-                let fetched = self
-                    .fetch_one(batch, source, partition, chunk, &owner)
-                    .await;
+                // A holder that has gone is not asked for each of a thousand: the others have them too.
+                let fetched = if has_gone.load(Ordering::Relaxed) {
+                    Fetched::Failed("its holder does not answer any more".to_owned())
+                } else {
+                    self.fetch_one(batch, source, partition, chunk, &owner, has_gone)
+                        .await
+                };
                 if let Fetched::Copied(bytes) = fetched {
                     {
                         let mut totals = self.totals.lock();
@@ -127,6 +160,7 @@ impl Joiner {
         partition: PartitionId,
         chunk: ChunkRef,
         owner: &ChunkOwner,
+        has_gone: &AtomicBool,
     ) -> Fetched {
         let (Some(to), Some(learning)) =
             (source.of.get(&partition), batch.learning.get(&partition))
@@ -147,7 +181,14 @@ impl Joiner {
             Ok((FetchChunkReply::Refused(_), _)) => {
                 return Fetched::Failed("the layout has changed meanwhile".to_owned());
             }
-            Err(error) => return Fetched::Failed(error.to_string()),
+            Err(CallError::Refused(why)) if why.code == NodeErrorCode::Corrupt => {
+                return Fetched::Rotten;
+            }
+            Err(error) => {
+                let is_silent = matches!(error, CallError::TimedOut | CallError::Unreachable(_));
+                has_gone.fetch_or(is_silent, Ordering::Relaxed);
+                return Fetched::Failed(error.to_string());
+            }
         };
         let bytes = data.len();
         match batch

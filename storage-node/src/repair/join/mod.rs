@@ -20,7 +20,7 @@ use ringfort_ring::layout::{DiskStanding, Layout, NodeStanding};
 use ringfort_ring::quorum::{Replica, majority};
 use ringfort_wire::error::CallError;
 use ringfort_wire::id::Payload;
-use ringfort_wire::message::{Call, LeafSet};
+use ringfort_wire::message::{Call, LeafSet, SyncFactsRequest};
 use ringfort_wire::transport::{Lane, Transport, call};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use std::time::Duration;
 /// How long one request of a copy may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Partitions copied in one pass.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 /// Rows, or chunks, named in one answer.
 const PIECE: u16 = 1_000;
 
@@ -66,6 +66,17 @@ pub struct JoinTotals {
     pub settled: u64,
 }
 
+/// How one batch ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joined {
+    /// There is nothing more to copy now.
+    Idle,
+    /// There is more, and it can go on at once.
+    More,
+    /// Nothing could be copied: the next try has its time.
+    Stuck,
+}
+
 /// What joining works with.
 pub(crate) struct Joiner {
     pub(crate) transport: Arc<dyn Transport>,
@@ -92,12 +103,19 @@ struct Batch<'a> {
 }
 
 impl Joiner {
-    /// Copies one batch of what the disk has to copy; whether there is more to do at once.
-    pub(crate) async fn join(&self, disk: &DiskReplica, layout: &Layout) -> bool {
+    /// Copies one batch of what the disk has to copy. Before that it adopts for all of it: a new member that does not
+    /// vote leaves its partitions without room for a fault, and batches take their time.
+    pub(crate) async fn join(&self, disk: &DiskReplica, layout: &Layout) -> Joined {
         let all = disk.learning(layout);
         let Some(is_repair) = all.iter().map(|one| is_repair(layout, one)).max() else {
-            return false;
+            return Joined::Idle;
         };
+        let new = all.iter().filter(|one| disk.must_adopt(one));
+        let new: Vec<_> = new.cloned().collect();
+        for some in new.chunks(SyncFactsRequest::MAX) {
+            self.adopt(&mut Batch::new(layout, disk, some.to_vec(), &self.repair))
+                .await;
+        }
         // Lost replicas before mere balance.
         let of_kind = |one: &Learning| self::is_repair(layout, one) == is_repair;
         let (some, left): (Vec<_>, Vec<_>) = all.into_iter().partition(of_kind);
@@ -122,14 +140,17 @@ impl Joiner {
         }
         if let Err(error) = disk.note_synced(&done).await {
             tracing::error!(%error, disk = %disk.id(), "copied partitions could not be noted");
-            return false;
+            return Joined::Stuck;
         }
         if !done.is_empty() {
             tracing::info!(partitions = done.len(), disk = %disk.id(), is_repair, "partitions are copied");
         }
         self.totals.lock().partitions += u64::try_from(done.len()).unwrap_or(0);
-        // Where nothing came of it, the next try has its time.
-        has_more && !done.is_empty()
+        match (done.is_empty(), has_more) {
+            (true, _) => Joined::Stuck,
+            (false, true) => Joined::More,
+            (false, false) => Joined::Idle,
+        }
     }
 
     async fn ask<C: Call>(
@@ -205,6 +226,24 @@ impl<'a> Batch<'a> {
         for partition in lacking {
             self.fail(partition, format!("no majority of its holders {what}"));
         }
+    }
+
+    /// Whether every old member of a partition, this disk's own former self apart, is among these.
+    fn all_heard(
+        &self,
+        partition: PartitionId,
+        answered: &BTreeSet<(PartitionId, DiskId)>,
+    ) -> bool {
+        let Some(learning) = self.learning.get(&partition) else {
+            return false;
+        };
+        let others = learning.old.iter().filter(|old| {
+            let own = learning.own;
+            old.disk != own.disk || **old == own
+        });
+        others
+            .into_iter()
+            .all(|old| answered.contains(&(partition, old.disk)))
     }
 
     /// The leaves to scan on a source: all of each partition that it holds and that is under way.

@@ -290,7 +290,8 @@ async fn a_new_member_copies_what_is_chosen_and_the_old_one_can_go() {
     assert_eq!(cluster.disk(3).learning(&layout).len(), 8);
     // Written while it moves, before the new member votes and after.
     fill(&cluster, 40..50).await;
-    assert!(!cluster.joiner().join(cluster.disk(3), &layout).await);
+    let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(joined, Joined::Idle);
     fill(&cluster, 50..60).await;
     assert!(cluster.is_synced(3, &layout));
     let layout = cluster.take_in(3, moved()).await;
@@ -330,7 +331,8 @@ async fn a_member_that_lost_state_comes_back_empty_and_copies_again() {
         },
     );
     let layout = layout.await;
-    assert!(!cluster.joiner().join(cluster.disk(2), &layout).await);
+    let joined = cluster.joiner().join(cluster.disk(2), &layout).await;
+    assert_eq!(joined, Joined::Idle);
     assert!(cluster.is_synced(2, &layout));
     let stable = Members::Stable(members(&[(0, 1), (1, 1), (2, 2)]));
     cluster.take_in(3, stable).await;
@@ -375,7 +377,8 @@ async fn with_a_minority_of_holders_nothing_is_copied_for_good() {
     let layout = cluster.take_in(2, joint()).await;
     cluster.transport.remove(node_id(0));
     cluster.transport.remove(node_id(2));
-    assert!(!cluster.joiner().join(cluster.disk(3), &layout).await);
+    let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(joined, Joined::Stuck);
     assert_eq!(cluster.disk(3).learning(&layout).len(), 8);
     assert!(cluster.disk(3).learning(&layout).iter().all(|one| {
         // It has not adopted, so it does not vote.
@@ -404,7 +407,8 @@ async fn a_new_member_refuses_until_it_has_adopted_and_then_what_the_old_ones_mi
         wants_body: false,
     };
     assert!(cluster.disk(3).read(read.clone()).await.is_err());
-    assert!(!cluster.joiner().join(cluster.disk(3), &layout).await);
+    let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(joined, Joined::Idle);
     assert!(cluster.disk(3).read(read).await.is_ok());
     // An Accept whose ballot the old members had promised before the move.
     let environment = Environment::os();
@@ -467,6 +471,7 @@ async fn an_unnamed_chunk_is_copied_too() {
         .await
         .unwrap();
     assert!(matches!(late, StoreChunkReply::Refused(_)), "{late:?}");
-    assert!(!cluster.joiner().join(cluster.disk(3), &layout).await);
+    let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(joined, Joined::Idle);
     assert!(cluster.disk(3).has_chunk(chunk.id));
 }
