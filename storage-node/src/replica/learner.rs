@@ -359,6 +359,16 @@ impl DiskReplica {
         commit.await.expect("the disk works");
     }
 
+    /// As a disk whose clock once stood there has promised.
+    pub(crate) async fn promise_up_to_for_test(&self, time: Timestamp) {
+        let covered = self.inner.horizon.cover(time, time.ms());
+        covered.await.expect("the disk works");
+    }
+
+    pub(crate) fn floor_for_test(&self, partition: PartitionId) -> Ballot {
+        self.inner.engine.partition(partition).floor
+    }
+
     pub(crate) fn held_for_test(&self, key: &RowKey) -> PartitionId {
         let row = self.inner.engine.row(key).expect("the index works");
         row.expect("the row is held").partition

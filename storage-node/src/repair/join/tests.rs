@@ -12,6 +12,7 @@ use ringfort_coordinator::{
     BucketRef, Change, CoordinatorOptions, InlineBody, Proposed, StoredBody,
 };
 use ringfort_ring::ballot::Ballot;
+use ringfort_ring::hlc::Timestamp;
 use ringfort_ring::id::{ClusterId, Epoch, Era, Generation};
 use ringfort_ring::layout::{DiskEntry, Member, Members, NodeEntry, Row};
 use ringfort_ring::register::acceptor::Claim;
@@ -33,7 +34,7 @@ const BUCKET: BucketRef = BucketRef {
 };
 
 struct Cluster {
-    _folders: tempfile::TempDir,
+    folders: tempfile::TempDir,
     nodes: Vec<Arc<Node>>,
     transport: Arc<LocalTransport>,
     layouts: watch::Sender<Option<Arc<Layout>>>,
@@ -93,7 +94,7 @@ impl Cluster {
         let carried: Arc<dyn Transport> = transport.clone();
         let coordinator = Coordinator::new(carried, shown, environment, options);
         let cluster = Self {
-            _folders: folders,
+            folders,
             nodes,
             transport,
             layouts,
@@ -433,17 +434,18 @@ fn bytes_of(state: &KeyState) -> Bytes {
     state.encode()
 }
 
-/// A chunk that a bare majority has, and that no manifest names yet: its writer may be about to.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unnamed_chunk_is_copied_too() {
-    let cluster = Cluster::new().await;
+/// Stores a chunk of nines on the first disk alone, in the first epoch.
+async fn store_on_the_first(
+    cluster: &Cluster,
+) -> (ringfort_wire::manifest::ChunkRef, StoreChunkRequest) {
     let data = Bytes::from(vec![9; 5_000]);
     let chunk = ringfort_wire::manifest::ChunkRef {
         id: ringfort_wire::id::ChunkId([8; 16]),
         len: 5_000,
         blake3: *blake3::hash(&data).as_bytes(),
     };
-    let partition = cluster.disk(0).partition_of_chunk(chunk.id).unwrap();
+    let disk = cluster.disk(0);
+    let partition = disk.partition_of_chunk(chunk.id).unwrap();
     let operation = cluster.coordinator.operation(None);
     let owner = ringfort_wire::manifest::ChunkOwner {
         bucket: BUCKET.id,
@@ -451,7 +453,6 @@ async fn an_unnamed_chunk_is_copied_too() {
         key: ObjectKey::parse("k").unwrap(),
         owner: BodyOwner::Operation(operation.id),
     };
-    let disk = cluster.disk(0);
     let request = StoreChunkRequest {
         to: Replica {
             disk: disk.id(),
@@ -464,6 +465,15 @@ async fn an_unnamed_chunk_is_copied_too() {
     };
     let reply = disk.store_chunk(request.clone(), data).await.unwrap();
     assert_eq!(reply, StoreChunkReply::Stored);
+    (chunk, request)
+}
+
+/// A chunk that one member has, and that no manifest names yet: its writer may be about to.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unnamed_chunk_is_copied_too() {
+    let cluster = Cluster::new().await;
+    let (chunk, request) = store_on_the_first(&cluster).await;
+    let disk = cluster.disk(0);
     let layout = cluster.take_in(2, joint()).await;
     // The epoch in which it was acknowledged is over.
     let late = disk
@@ -474,4 +484,59 @@ async fn an_unnamed_chunk_is_copied_too() {
     let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
     assert_eq!(joined, Joined::Idle);
     assert!(cluster.disk(3).has_chunk(chunk.id));
+}
+
+/// The only copy of a chunk has rotted. There is nothing to copy, and the partition must not wait for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the test rots a segment"
+)]
+async fn a_chunk_that_no_holder_can_read_does_not_hold_the_move_up() {
+    use std::os::unix::fs::FileExt;
+    let cluster = Cluster::new().await;
+    let (chunk, _) = store_on_the_first(&cluster).await;
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(cluster.folders.path().join("d0")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(bytes) = std::fs::read(&path) else {
+            continue;
+        };
+        if let Some(at) = bytes.windows(64).position(|bytes| bytes == [9; 64]) {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let at = u64::try_from(at).unwrap() + 32;
+            file.write_all_at(&[8], at).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1);
+    let layout = cluster.take_in(2, joint()).await;
+    // While a holder is not heard, it may be the one that can read it.
+    cluster.transport.remove(node_id(2));
+    cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(cluster.disk(3).learning(&layout).len(), 1);
+    cluster
+        .transport
+        .insert(node_id(2), Arc::clone(&cluster.nodes[2]) as _);
+    cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert!(cluster.is_synced(3, &layout));
+    assert!(!cluster.disk(3).has_chunk(chunk.id));
+}
+
+/// A disk whose clock once stood a year ahead has promised a year ahead; who copies from it must not refuse for a year.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_far_ahead_is_not_handed_on() {
+    let cluster = Cluster::new().await;
+    fill(&cluster, 0..8).await;
+    let now = Timestamp::from_ms(Environment::os().now_ms());
+    let year = now.plus_ms(365 * 86_400_000);
+    cluster.disk(0).promise_up_to_for_test(year).await;
+    let layout = cluster.take_in(2, joint()).await;
+    let joined = cluster.joiner().join(cluster.disk(3), &layout).await;
+    assert_eq!(joined, Joined::Idle);
+    for number in 0..PARTITIONS {
+        let floor = cluster.disk(3).floor_for_test(PartitionId(number));
+        assert!(floor.time >= now && floor.time < now.plus_ms(3_600_000));
+    }
 }
